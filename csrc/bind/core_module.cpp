@@ -1,0 +1,20 @@
+// tessella._core: a list of register calls.
+#include "bind/binary.h"
+#include "bind/errors.h"
+#include "bind/flat.h"
+#include "bind/rabitq.h"
+#include "bind/rotate.h"
+#include "bind/scalar.h"
+#include "bind/system.h"
+
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+  m.doc() = "tessella's kernels and indexes for the CPU.";
+  m.attr("__version__") = TESSELLA_VERSION;
+  tessella::bind::register_errors();
+  tessella::bind::register_system(m);
+  tessella::bind::register_rotate(m);
+  tessella::bind::register_rabitq(m);
+  tessella::bind::register_scalar(m);
+  tessella::bind::register_binary(m);
+  tessella::bind::register_flat(m);
+}

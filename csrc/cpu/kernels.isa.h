@@ -1,0 +1,30 @@
+// What each level defines; table.isa.cpp gathers them.
+#pragma once
+
+#include "tessella/kernels.h"
+
+namespace tessella::TSL_LEVEL {
+
+void exact_topk(const ExactTopK& job);
+std::size_t exact_topk_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k);
+void exact_score(const ExactScore& job);
+
+void rotate_forward(const Rotate& job);
+void rotate_inverse(const Rotate& job);
+
+void rabitq_encode(const float* residual, std::size_t padded, std::uint8_t* bits, RabitqFactors* factors);
+void rabitq_table(const float* rotated_query, std::size_t padded, RabitqTable* table);
+void rabitq_scan(const RabitqScan& job);
+
+void scalar_encode(const ScalarEncode& job);
+void scalar_decode(const std::uint8_t* codes, std::size_t n, std::size_t padded, int bits, ScalarGrid grid,
+                   float* values);
+void scalar_query(const float* rotated_query, std::size_t padded, ScalarQuery* out);
+void scalar_dot(const ScalarDot& job);
+
+void binary_encode(const float* x, std::size_t n, std::size_t d, const float* thresholds, std::uint8_t* codes);
+void binary_hamming(const std::uint8_t* code, const std::uint8_t* rows, std::size_t n, std::size_t bytes,
+                    std::int32_t* out);
+void binary_dot(const float* query, const std::uint8_t* rows, std::size_t n, std::size_t d, float* out, float* scratch);
+
+}  // namespace tessella::TSL_LEVEL

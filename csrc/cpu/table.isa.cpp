@@ -1,0 +1,31 @@
+// The level's table: one line per kernel.
+#include "cpu/kernels.isa.h"
+
+namespace tessella::TSL_LEVEL {
+
+#define TSL_STRING_(name) #name
+#define TSL_STRING(name) TSL_STRING_(name)
+
+Kernels kernel_table();
+Kernels kernel_table() {
+  Kernels table{};
+  table.level = TSL_STRING(TSL_LEVEL);
+  table.exact_topk = exact_topk;
+  table.exact_topk_scratch = exact_topk_scratch;
+  table.exact_score = exact_score;
+  table.rotate_forward = rotate_forward;
+  table.rotate_inverse = rotate_inverse;
+  table.rabitq_encode = rabitq_encode;
+  table.rabitq_table = rabitq_table;
+  table.rabitq_scan = rabitq_scan;
+  table.scalar_encode = scalar_encode;
+  table.scalar_decode = scalar_decode;
+  table.scalar_query = scalar_query;
+  table.scalar_dot = scalar_dot;
+  table.binary_encode = binary_encode;
+  table.binary_hamming = binary_hamming;
+  table.binary_dot = binary_dot;
+  return table;
+}
+
+}  // namespace tessella::TSL_LEVEL

@@ -1,0 +1,37 @@
+// One table per device and level. A null slot means the device has no such kernel yet.
+// No default initialisers: a level object must not carry a shared constructor (see tests/structure).
+#pragma once
+
+#include "tessella/binary.h"
+#include "tessella/exact.h"
+#include "tessella/rabitq.h"
+#include "tessella/rotate.h"
+#include "tessella/scalar.h"
+
+namespace tessella {
+
+struct Kernels {
+  const char* level;  // "scalar", "avx2", "avx512", "neon", "cuda"
+
+  ExactTopKFn exact_topk;
+  ExactScratchFn exact_topk_scratch;
+  ExactScoreFn exact_score;
+
+  RotateFn rotate_forward;
+  RotateFn rotate_inverse;
+
+  RabitqEncodeFn rabitq_encode;
+  RabitqTableFn rabitq_table;
+  RabitqScanFn rabitq_scan;
+
+  ScalarEncodeFn scalar_encode;
+  ScalarDecodeFn scalar_decode;
+  ScalarQueryFn scalar_query;
+  ScalarDotFn scalar_dot;
+
+  BinaryEncodeFn binary_encode;
+  BinaryHammingFn binary_hamming;
+  BinaryDotFn binary_dot;
+};
+
+}  // namespace tessella

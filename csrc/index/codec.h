@@ -1,0 +1,27 @@
+// What a stage of an index stores of each row: the words of a spec such as "B1+U8+F32".
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tessella/scalar.h"
+#include "tessella/types.h"
+
+namespace tessella {
+
+struct Codec {
+  enum class Kind { kRaw, kB1, kScalar };
+  Kind kind;
+  ScalarType type = ScalarType::kF32;        // raw
+  int bits = 0;                              // scalar
+  ScalarGrid grid = ScalarGrid::kUniform;    // scalar
+  std::string name;
+
+  // "F32" "F16" "BF16" "UINT8" | "B1" | "U8" "N4" "R2".."R8"; throws InvalidArgument otherwise.
+  static Codec parse(const std::string& name);
+};
+
+// A scan codec, then at most one refining codec, then at most one raw one. Throws InvalidArgument.
+std::vector<Codec> parse_codecs(const std::vector<std::string>& names);
+
+}  // namespace tessella

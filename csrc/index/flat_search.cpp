@@ -1,0 +1,410 @@
+// Searching a flat index. Raw rows are scanned exactly. Codes are scanned by estimate, and rows whose upper bound can
+// still reach the k-th best are refined by the next codec.
+//
+// A row's rank is decided by min(refined similarity, B1 upper bound). Then dropping a row because its upper bound lies
+// under the running threshold never changes the outcome, so results do not depend on the order of the scan or on the
+// number of threads. Reported scores are the refined ones.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "common/parallel.h"
+#include "index/flat.h"
+#include "tessella/errors.h"
+
+namespace tessella {
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr std::size_t kProductQueries = 1024;       // queries that share one packing of the rows
+constexpr std::size_t kPoolBytes = 16u << 20;       // most memory for one task's candidate pools
+constexpr std::size_t kFirstRows = 256;             // a scan's first range, until a threshold is known
+constexpr std::size_t kRangeRows = 4096;            // its largest
+constexpr std::size_t kRefineRows = 64;             // rows refined between two looks at the threshold
+constexpr std::size_t kRawFactor = 4;               // a raw last stage re-scores this many times k
+
+struct Range {
+  std::size_t first, last;
+};
+
+}  // namespace
+
+// One query's tables for every codec of the index, in one allocation.
+struct QueryTables {
+  AlignedBuffer memory;
+  const float* raw = nullptr;
+  RabitqQuery b1{};
+  ScalarQuery scalar{};
+  float add = 0.0f;
+};
+
+class FlatScan {
+ public:
+  FlatScan(const FlatIndex& index, const SearchRequest& request, std::vector<float> queries)
+      : ix_(index),
+        config_(index.config_),
+        kernels_(index.kernels_()),
+        request_(request),
+        queries_(std::move(queries)),
+        b1_(column("b1")),
+        codes_(column("codes")),
+        scales_(column("scales")),
+        norms2_(column("norms2")),
+        raw_(column("raw")) {}
+
+  std::vector<std::vector<Candidate>> run() {
+    lists_.resize(request_.nq);
+    if (config_.codecs.front().kind == Codec::Kind::kRaw) {
+      scan_raw();
+    } else {
+      scan_codes();
+    }
+    return std::move(lists_);
+  }
+
+  std::vector<Candidate> within(std::size_t q, float similarity);
+
+ private:
+  const Column* column(const char* name) const {
+    const auto found = ix_.columns_.find(name);
+    return found == ix_.columns_.end() ? nullptr : &found->second;
+  }
+  std::size_t rows() const { return ix_.ids_.size(); }
+  const float* query(std::size_t q) const { return queries_.data() + q * config_.dim; }
+  float factor() const { return config_.metric == Metric::kL2 ? 2.0f : 1.0f; }
+
+  // Work is cut by queries when there are enough of them, otherwise by rows; lists of parts are merged.
+  template <typename Scan>
+  void for_parts(std::size_t group, std::size_t enough, std::size_t keep, const Scan& scan);
+
+  void scan_raw();
+  void exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep,
+                  std::vector<std::vector<Candidate>>& out) const;
+  void rescore_raw(std::size_t q, std::vector<Candidate>& list) const;
+
+  void scan_codes();
+  QueryTables tables_for(const float* query) const;
+  void code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep,
+                 std::vector<std::vector<Candidate>>& out) const;
+  void scan_b1(QueryTables* tables, std::size_t nq, Range range, std::vector<TopK>& pools) const;
+  void scan_scalar(const QueryTables& tables, Range range, TopK& pool) const;
+  void refine(const QueryTables& tables, std::size_t base, const RabitqHit* hits, std::size_t count, TopK& pool) const;
+  void scalar_similarities(const QueryTables& tables, std::size_t base, const std::uint32_t* which, std::size_t count,
+                           float* out) const;
+  float norm2(std::size_t row) const;
+
+  const Codec* refiner() const { return config_.codecs.size() > 1 ? &config_.codecs[1] : nullptr; }
+  bool ends_raw() const { return config_.codecs.back().kind == Codec::Kind::kRaw; }
+
+  const FlatIndex& ix_;
+  const FlatConfig& config_;
+  const Kernels& kernels_;
+  const SearchRequest& request_;
+  std::vector<float> queries_;
+  std::vector<std::vector<Candidate>> lists_;
+  const Column *b1_, *codes_, *scales_, *norms2_, *raw_;  // nullptr where the index has no such column
+};
+
+template <typename Scan>
+void FlatScan::for_parts(std::size_t group, std::size_t enough, std::size_t keep, const Scan& scan) {
+  const std::size_t nq = request_.nq, threads = request_.threads;
+  const std::size_t blocks = (rows() + kBlockRows - 1) / kBlockRows;
+  std::size_t groups = (nq + group - 1) / group;
+  std::size_t parts = 1;
+  if (nq < enough * threads) {
+    parts = std::min(threads, (blocks + 31) / 32);  // a part of fewer than 1,024 rows is not worth a thread
+  } else {
+    groups = std::min(nq, (groups + threads - 1) / threads * threads);
+  }
+  std::vector<std::vector<std::vector<Candidate>>> found(groups * parts);
+  parallel_for(groups * parts, threads, [&](std::size_t task) {
+    const std::size_t g = task / parts, p = task % parts;
+    const std::size_t q0 = nq * g / groups, q1 = nq * (g + 1) / groups;
+    const Range range{blocks * p / parts * kBlockRows, std::min(rows(), blocks * (p + 1) / parts * kBlockRows)};
+    scan(q0, q1 - q0, range, found[task]);
+  });
+  for (std::size_t g = 0; g < groups; ++g) {
+    const std::size_t q0 = nq * g / groups;
+    for (std::size_t p = 0; p < parts; ++p) {
+      for (std::size_t i = 0; i < found[g * parts + p].size(); ++i) {
+        auto& list = lists_[q0 + i];
+        const auto& more = found[g * parts + p][i];
+        list.insert(list.end(), more.begin(), more.end());
+      }
+    }
+  }
+  if (parts == 1) return;
+  for (auto& list : lists_) {
+    TopK::sort(list, ix_.ids_);
+    if (list.size() > keep) list.resize(keep);
+  }
+}
+
+// ---- raw rows ------------------------------------------------------------------------------------------------------
+
+void FlatScan::scan_raw() {
+  const std::size_t keep = std::min(request_.k + kSpareCandidates, rows());
+  const std::size_t pool_bytes = (2 * keep + 64) * sizeof(Candidate);
+  const std::size_t group = std::clamp(kPoolBytes / pool_bytes, std::size_t{16}, kProductQueries);
+  for_parts(group, 8, keep, [&](std::size_t q0, std::size_t nq, Range range, auto& out) {
+    exact_part(q0, nq, range, keep, out);
+  });
+  parallel_for(request_.nq, request_.threads, [&](std::size_t q) { rescore_raw(q, lists_[q]); });
+}
+
+void FlatScan::exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep,
+                          std::vector<std::vector<Candidate>>& out) const {
+  std::vector<Candidate> best(nq * keep, Candidate{-kInfinity, -1});
+  AlignedBuffer scratch(kernels_.exact_topk_scratch(nq, kChunkRows, config_.dim, keep));
+  for (std::size_t row = range.first; row < range.last;) {
+    const std::size_t end = std::min(range.last, (row / kChunkRows + 1) * kChunkRows);
+    kernels_.exact_topk({query(q0), nq, raw_->row(row), config_.codecs.front().type, end - row, config_.dim,
+                         config_.metric, static_cast<std::int64_t>(row), ix_.ids_.data(), keep, best.data(),
+                         scratch.data(), nullptr});
+    row = end;
+  }
+  out.resize(nq);
+  for (std::size_t i = 0; i < nq; ++i) {
+    const Candidate* from = best.data() + i * keep;
+    out[i].assign(from, std::find_if(from, from + keep, [](const Candidate& c) { return c.row < 0; }));
+  }
+}
+
+// The score of a row is that of exact_score, whichever path found it.
+void FlatScan::rescore_raw(std::size_t q, std::vector<Candidate>& list) const {
+  for (Candidate& c : list) {
+    kernels_.exact_score({query(q), raw_->row(static_cast<std::size_t>(c.row)), config_.codecs.back().type, config_.dim,
+                          config_.metric, nullptr, 1, &c.similarity});
+  }
+  TopK::sort(list, ix_.ids_);
+  if (list.size() > request_.k) list.resize(request_.k);
+}
+
+// ---- codes ---------------------------------------------------------------------------------------------------------
+
+QueryTables FlatScan::tables_for(const float* query) const {
+  const std::size_t padded = ix_.padded_, d = config_.dim;
+  const std::size_t lut = rabitq_table_bytes(padded);
+  QueryTables tables{AlignedBuffer(padded * 4 + lut + padded * 2 + padded), query, {}, {}, 0.0f};
+  auto* rotated = tables.memory.as<float>();
+  std::uint8_t* next = tables.memory.data() + padded * 4;
+  tables.b1.table.entries = next;
+  tables.scalar.words = reinterpret_cast<std::int16_t*>(next + lut);
+  tables.scalar.bytes = reinterpret_cast<std::int8_t*>(next + lut + padded * 2);
+
+  const bool l2 = config_.metric == Metric::kL2;
+  const float* centre = ix_.centre_.data();
+  kernels_.rotate_forward({ix_.signs_.data(), query, 1, d, l2 ? centre : nullptr, rotated, nullptr});
+  double norm2 = 0.0, along = 0.0;
+  for (std::size_t j = 0; j < padded; ++j) norm2 += double{rotated[j]} * rotated[j];
+  for (std::size_t j = 0; j < d; ++j) along += double{query[j]} * centre[j];
+  tables.add = static_cast<float>(l2 ? -norm2 : along);
+  if (config_.codecs.front().kind == Codec::Kind::kB1) {
+    kernels_.rabitq_table(rotated, padded, &tables.b1.table);
+    tables.b1.add = tables.add;
+    tables.b1.epsilon = request_.epsilon * static_cast<float>(std::sqrt(norm2));
+  }
+  kernels_.scalar_query(rotated, padded, &tables.scalar);
+  return tables;
+}
+
+void FlatScan::scan_codes() {
+  const std::size_t k = request_.k;
+  const std::size_t keep = ends_raw() && codes_ != nullptr ? kRawFactor * k : k;
+  for_parts(kRabitqQueries, kRabitqQueries, keep, [&](std::size_t q0, std::size_t nq, Range range, auto& out) {
+    for (std::size_t i = 0; i < nq; i += kRabitqQueries) {
+      code_part(q0 + i, std::min(kRabitqQueries, nq - i), range, keep, out);
+    }
+  });
+  if (refiner() == nullptr) return;
+  parallel_for(request_.nq, request_.threads, [&](std::size_t q) {
+    if (ends_raw()) return rescore_raw(q, lists_[q]);
+    const QueryTables tables = tables_for(query(q));
+    for (Candidate& c : lists_[q]) {
+      const std::uint32_t row = static_cast<std::uint32_t>(c.row % kChunkRows);
+      scalar_similarities(tables, static_cast<std::size_t>(c.row) - row, &row, 1, &c.similarity);
+    }
+    TopK::sort(lists_[q], ix_.ids_);
+  });
+}
+
+void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep,
+                         std::vector<std::vector<Candidate>>& out) const {
+  std::array<QueryTables, kRabitqQueries> tables;
+  std::vector<TopK> pools;
+  for (std::size_t i = 0; i < nq; ++i) {
+    tables[i] = tables_for(query(q0 + i));
+    pools.emplace_back(keep, ix_.ids_);
+  }
+  if (config_.codecs.front().kind == Codec::Kind::kB1) {
+    scan_b1(tables.data(), nq, range, pools);
+  } else {
+    for (std::size_t i = 0; i < nq; ++i) scan_scalar(tables[i], range, pools[i]);
+  }
+  for (TopK& pool : pools) out.push_back(pool.take_sorted());
+}
+
+void FlatScan::scan_b1(QueryTables* tables, std::size_t nq, Range range, std::vector<TopK>& pools) const {
+  std::array<std::vector<RabitqHit>, kRabitqQueries> hits;
+  std::array<RabitqHit*, kRabitqQueries> out{};
+  std::array<std::size_t, kRabitqQueries> counts{};
+  std::array<RabitqQuery, kRabitqQueries> queries;
+  for (std::size_t i = 0; i < nq; ++i) {
+    hits[i].resize(kRangeRows);
+    out[i] = hits[i].data();
+  }
+  std::size_t length = kFirstRows;
+  for (std::size_t row = range.first; row < range.last; length = std::min(2 * length, kRangeRows)) {
+    const std::size_t chunk_end = (row / kChunkRows + 1) * kChunkRows;
+    const std::size_t end = std::min({range.last, chunk_end, row + length});
+    for (std::size_t i = 0; i < nq; ++i) {
+      queries[i] = tables[i].b1;
+      queries[i].threshold = pools[i].threshold();
+    }
+    kernels_.rabitq_scan({b1_->block(row / kBlockRows), end - row, ix_.padded_, config_.metric, queries.data(), nq,
+                          out.data(), counts.data()});
+    for (std::size_t i = 0; i < nq; ++i) refine(tables[i], row, out[i], counts[i], pools[i]);
+    row = end;
+  }
+}
+
+void FlatScan::refine(const QueryTables& tables, std::size_t base, const RabitqHit* hits, std::size_t count,
+                      TopK& pool) const {
+  if (refiner() == nullptr) {
+    for (std::size_t i = 0; i < count; ++i) pool.push(hits[i].estimate, static_cast<std::int64_t>(base + hits[i].row));
+    return pool.cut();
+  }
+  std::array<std::uint32_t, kRefineRows> which;
+  std::array<float, kRefineRows> uppers, similarities;
+  for (std::size_t i = 0; i < count;) {
+    std::size_t kept = 0;
+    for (; i < count && kept < kRefineRows; ++i) {
+      if (hits[i].upper < pool.threshold()) continue;
+      which[kept] = hits[i].row;
+      uppers[kept++] = hits[i].upper;
+    }
+    if (refiner()->kind == Codec::Kind::kScalar) {
+      scalar_similarities(tables, base, which.data(), kept, similarities.data());
+    } else {
+      kernels_.exact_score({tables.raw, raw_->row(base), refiner()->type, config_.dim, config_.metric,
+                            which.data(), kept, similarities.data()});
+    }
+    for (std::size_t j = 0; j < kept; ++j) {
+      pool.push(std::min(similarities[j], uppers[j]), static_cast<std::int64_t>(base + which[j]));
+    }
+    pool.cut();
+  }
+}
+
+float FlatScan::norm2(std::size_t row) const {
+  float value;
+  if (norms2_ != nullptr) {
+    std::memcpy(&value, norms2_->row(row), sizeof(value));
+  } else {
+    const std::uint8_t* block = b1_->block(row / kBlockRows);
+    std::memcpy(&value, block + kBlockRows * (ix_.padded_ / 8 + 4) + row % kBlockRows * sizeof(value), sizeof(value));
+  }
+  return value;
+}
+
+// Rows base + which[i] (base + i without which), all in the chunk of `base`.
+void FlatScan::scalar_similarities(const QueryTables& tables, std::size_t base, const std::uint32_t* which,
+                                   std::size_t count, float* out) const {
+  const Codec& codec = config_.codecs.front().kind == Codec::Kind::kScalar ? config_.codecs.front() : *refiner();
+  kernels_.scalar_dot({&tables.scalar, codes_->row(base), ix_.padded_, codec.bits, codec.grid, which,
+                       count, out});
+  const auto* scales = reinterpret_cast<const float*>(scales_->row(base));
+  const bool l2 = config_.metric == Metric::kL2;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t at = which != nullptr ? which[i] : i;
+    out[i] = tables.add + factor() * scales[at] * out[i];
+    if (l2) out[i] -= norm2(base + at);
+  }
+}
+
+void FlatScan::scan_scalar(const QueryTables& tables, Range range, TopK& pool) const {
+  std::array<float, kFirstRows> similarities;
+  for (std::size_t row = range.first; row < range.last;) {
+    const std::size_t end = std::min({range.last, row + kFirstRows, (row / kChunkRows + 1) * kChunkRows});
+    scalar_similarities(tables, row, nullptr, end - row, similarities.data());
+    for (std::size_t i = 0; i < end - row; ++i) pool.push(similarities[i], static_cast<std::int64_t>(row + i));
+    row = end;
+  }
+}
+
+// ---- range search --------------------------------------------------------------------------------------------------
+
+// Every row whose similarity reaches `least`. Codes: rows whose B1 upper bound reaches it, by their refined score.
+std::vector<Candidate> FlatScan::within(std::size_t q, float least) {
+  const bool raw_scan = config_.codecs.front().kind == Codec::Kind::kRaw;
+  QueryTables tables;
+  if (!raw_scan) tables = tables_for(query(q));
+  tables.b1.threshold = least;
+  std::vector<Candidate> found;
+  std::vector<RabitqHit> hits(kRangeRows);
+  std::vector<float> similarities(kRangeRows);
+  std::vector<std::uint32_t> which(kRangeRows);
+  for (std::size_t row = 0; row < rows();) {
+    const std::size_t end = std::min({rows(), row + kRangeRows, (row / kChunkRows + 1) * kChunkRows});
+    std::size_t count = end - row;
+    for (std::size_t i = 0; i < count; ++i) which[i] = static_cast<std::uint32_t>(i);
+    if (config_.codecs.front().kind == Codec::Kind::kB1) {
+      RabitqHit* out = hits.data();
+      kernels_.rabitq_scan({b1_->block(row / kBlockRows), end - row, ix_.padded_, config_.metric,
+                            &tables.b1, 1, &out, &count});
+      for (std::size_t i = 0; i < count; ++i) {
+        which[i] = hits[i].row;
+        similarities[i] = hits[i].estimate;
+      }
+    }
+    if (ends_raw()) {
+      kernels_.exact_score({query(q), raw_->row(row), config_.codecs.back().type, config_.dim,
+                            config_.metric, which.data(), count, similarities.data()});
+    } else if (config_.codecs.back().kind == Codec::Kind::kScalar) {
+      scalar_similarities(tables, row, which.data(), count, similarities.data());
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      if (similarities[i] >= least) found.push_back({similarities[i], static_cast<std::int64_t>(row + which[i])});
+    }
+    row = end;
+  }
+  TopK::sort(found, ix_.ids_);
+  return found;
+}
+
+// ---- the index's face ----------------------------------------------------------------------------------------------
+
+void FlatIndex::search(const SearchRequest& request) const {
+  const auto reading = lock_.read();
+  const float sign = config_.metric == Metric::kL2 ? -1.0f : 1.0f;
+  std::fill_n(request.scores, request.nq * request.k, -sign * kInfinity);
+  std::fill_n(request.ids, request.nq * request.k, std::int64_t{-1});
+  if (ids_.size() == 0 || request.nq == 0) return;
+  const auto lists = FlatScan(*this, request, prepared(request.queries, request.nq)).run();
+  for (std::size_t q = 0; q < request.nq; ++q) {
+    for (std::size_t i = 0; i < lists[q].size(); ++i) {
+      request.scores[q * request.k + i] = sign * lists[q][i].similarity;
+      request.ids[q * request.k + i] = ids_.id(static_cast<std::size_t>(lists[q][i].row));
+    }
+  }
+}
+
+std::vector<std::vector<RangeHit>> FlatIndex::range_search(const float* queries, std::size_t nq, float threshold,
+                                                           float epsilon, std::size_t threads) const {
+  const auto reading = lock_.read();
+  const float sign = config_.metric == Metric::kL2 ? -1.0f : 1.0f;
+  const SearchRequest request{queries, nq, 1, epsilon, threads, nullptr, nullptr};
+  FlatScan scan(*this, request, prepared(queries, nq));
+  std::vector<std::vector<RangeHit>> lists(nq);
+  parallel_for(nq, threads, [&](std::size_t q) {
+    for (const Candidate& c : scan.within(q, sign * threshold)) {
+      lists[q].push_back({sign * c.similarity, ids_.id(static_cast<std::size_t>(c.row))});
+    }
+  });
+  return lists;
+}
+
+}  // namespace tessella

@@ -1,0 +1,45 @@
+// Row positions <-> the caller's ids. While ids are 0, 1, 2, … nothing is stored at all.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tessella/types.h"
+
+namespace tessella {
+
+class IdMap {
+ public:
+  std::size_t size() const { return size_; }
+  std::size_t nbytes() const { return ids_.capacity() * 8 + slots_.capacity() * 4; }
+  bool is_implicit() const { return ids_.empty() && size_ != 0; }
+
+  std::int64_t id(std::size_t row) const { return is_implicit() ? static_cast<std::int64_t>(row) : ids_[row]; }
+  const std::int64_t* data() const { return ids_.empty() ? nullptr : ids_.data(); }  // nullptr: position is id
+
+  std::int64_t find(std::int64_t id) const;  // row, or -1
+  std::int64_t next_id() const { return next_id_; }
+  void raise_next_id(std::int64_t id) { next_id_ = id > next_id_ ? id : next_id_; }
+
+  // Throws InvalidArgument, having changed nothing, when an id is negative, repeated, or already here.
+  void check_new(std::span<const std::int64_t> ids, const char* operation) const;
+  void append(std::span<const std::int64_t> ids);  // checked before
+  void append_next(std::size_t count);             // ids next_id(), next_id() + 1, …
+
+  // Takes the row's id away; the last row's id moves into its place.
+  void remove(std::size_t row);
+
+ private:
+  void make_explicit();
+  void reserve_slots(std::size_t rows);
+  void insert_slot(std::size_t row);
+  std::size_t slot_of(std::int64_t id) const;  // where id is, or the empty slot where it would go
+
+  std::size_t size_ = 0;
+  std::int64_t next_id_ = 0;
+  std::vector<std::int64_t> ids_;
+  std::vector<std::uint32_t> slots_;  // open addressing, row + 1; a power of two of them, at most half full
+};
+
+}  // namespace tessella

@@ -1,0 +1,97 @@
+// Words for AVX2 with FMA and F16C.
+#pragma once
+
+#include <immintrin.h>
+
+#include "simd/half.h"
+
+namespace tessella::TSL_LEVEL {
+
+constexpr int kF32Lanes = 8;
+constexpr int kU8Lanes = 32;
+constexpr int kWordLanes = 16;
+constexpr int kTileQueries = 6, kTileVectors = 2;  // 12 sums, 2 row vectors, 1 broadcast: 15 of 16 registers
+
+struct F32 { __m256 v; };
+struct U8 { __m256i v; };
+struct U16 { __m256i v; };
+struct I32 { __m256i v; };
+
+TSL_INLINE F32 set_f32(float x) { return {_mm256_set1_ps(x)}; }
+TSL_INLINE F32 zero_f32() { return {_mm256_setzero_ps()}; }
+TSL_INLINE F32 load_f32(const float* p) { return {_mm256_loadu_ps(p)}; }
+TSL_INLINE void store_f32(float* p, F32 a) { _mm256_storeu_ps(p, a.v); }
+TSL_INLINE __m128i load_16_bytes(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+TSL_INLINE F32 load_f16(const std::uint16_t* p) { return {_mm256_cvtph_ps(load_16_bytes(p))}; }
+TSL_INLINE F32 load_bf16(const std::uint16_t* p) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(p)), 16))};
+}
+TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+}
+TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) {
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(load_16_bytes(p)))};
+}
+TSL_INLINE F32 add(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
+TSL_INLINE F32 sub(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+TSL_INLINE F32 max_f32(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
+TSL_INLINE float reduce_add(F32 a) {
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+TSL_INLINE std::uint32_t ge_mask(F32 a, F32 b) {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)));
+}
+TSL_INLINE void store_round_u8(std::uint8_t* p, F32 a) {
+  const __m256i words = _mm256_cvtps_epi32(a.v);
+  const __m128i shorts = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(shorts, shorts));
+}
+
+TSL_INLINE U8 load_u8(const std::uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+TSL_INLINE void store_u8(std::uint8_t* p, U8 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.v); }
+TSL_INLINE U8 set_u8(std::uint8_t x) { return {_mm256_set1_epi8(static_cast<char>(x))}; }
+TSL_INLINE U8 and_u8(U8 a, U8 b) { return {_mm256_and_si256(a.v, b.v)}; }
+TSL_INLINE U8 or_u8(U8 a, U8 b) { return {_mm256_or_si256(a.v, b.v)}; }
+TSL_INLINE U8 add_u8(U8 a, U8 b) { return {_mm256_add_epi8(a.v, b.v)}; }
+TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
+TSL_INLINE U8 high_nibbles(U8 a) { return low_nibbles({_mm256_srli_epi16(a.v, 4)}); }
+TSL_INLINE U8 lookup16(U8 table, U8 index) { return {_mm256_shuffle_epi8(table.v, index.v)}; }
+
+TSL_INLINE U16 zero_u16() { return {_mm256_setzero_si256()}; }
+TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
+  even.v = _mm256_add_epi16(even.v, x.v);
+  odd.v = _mm256_add_epi16(odd.v, _mm256_srli_epi16(x.v, 8));
+}
+// `even` has also gathered odd << 8; taking it away modulo 2^16 leaves the even rows.
+TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
+  even.v = _mm256_sub_epi16(even.v, _mm256_slli_epi16(odd.v, 8));
+  const __m256i low = _mm256_unpacklo_epi16(even.v, odd.v);   // rows 0-7, 16-23
+  const __m256i high = _mm256_unpackhi_epi16(even.v, odd.v);  // rows 8-15, 24-31
+  __m256i* to = reinterpret_cast<__m256i*>(out);
+  _mm256_storeu_si256(to, _mm256_permute2x128_si256(low, high, 0x20));
+  _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+TSL_INLINE I32 zero_i32() { return {_mm256_setzero_si256()}; }
+TSL_INLINE I32 dot_words(I32 sum, const std::uint8_t* u, const std::int16_t* w) {
+  const __m256i wide = _mm256_cvtepu8_epi16(load_16_bytes(u));
+  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+  return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(wide, words))};
+}
+TSL_INLINE I32 dot_bytes(I32 sum, U8 u, const std::int8_t* b) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b));
+  const __m256i pairs = _mm256_maddubs_epi16(u.v, bytes);
+  return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+}
+TSL_INLINE I32 add_i32(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
+TSL_INLINE std::int32_t reduce_add_i32(I32 a) {
+  __m128i half = _mm_add_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
+  half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1)));
+}
+
+}  // namespace tessella::TSL_LEVEL

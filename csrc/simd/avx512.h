@@ -1,0 +1,94 @@
+// Words for AVX-512 F/BW/DQ/VL with VNNI and VPOPCNTDQ.
+#pragma once
+
+#include <immintrin.h>
+
+#include "simd/half.h"
+
+namespace tessella::TSL_LEVEL {
+
+constexpr int kF32Lanes = 16;
+constexpr int kU8Lanes = 64;
+constexpr int kWordLanes = 32;
+constexpr int kTileQueries = 14, kTileVectors = 2;  // 28 sums, 2 row vectors, 1 broadcast: 31 of 32 registers
+
+struct F32 { __m512 v; };
+struct U8 { __m512i v; };
+struct U16 { __m512i v; };
+struct I32 { __m512i v; };
+
+TSL_INLINE F32 set_f32(float x) { return {_mm512_set1_ps(x)}; }
+TSL_INLINE F32 zero_f32() { return {_mm512_setzero_ps()}; }
+TSL_INLINE F32 load_f32(const float* p) { return {_mm512_loadu_ps(p)}; }
+TSL_INLINE void store_f32(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
+TSL_INLINE __m256i load_32_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+TSL_INLINE F32 load_f16(const std::uint16_t* p) { return {_mm512_cvtph_ps(load_32_bytes(p))}; }
+TSL_INLINE F32 load_bf16(const std::uint16_t* p) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_32_bytes(p)), 16))};
+}
+TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(load_32_bytes(p)))};
+}
+TSL_INLINE F32 add(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
+TSL_INLINE F32 sub(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+TSL_INLINE F32 max_f32(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
+TSL_INLINE float reduce_add(F32 a) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
+}
+TSL_INLINE std::uint32_t ge_mask(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }
+TSL_INLINE void store_round_u8(std::uint8_t* p, F32 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
+
+TSL_INLINE U8 load_u8(const std::uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+TSL_INLINE void store_u8(std::uint8_t* p, U8 a) { _mm512_storeu_si512(p, a.v); }
+TSL_INLINE U8 set_u8(std::uint8_t x) { return {_mm512_set1_epi8(static_cast<char>(x))}; }
+TSL_INLINE U8 and_u8(U8 a, U8 b) { return {_mm512_and_si512(a.v, b.v)}; }
+TSL_INLINE U8 or_u8(U8 a, U8 b) { return {_mm512_or_si512(a.v, b.v)}; }
+TSL_INLINE U8 add_u8(U8 a, U8 b) { return {_mm512_add_epi8(a.v, b.v)}; }
+TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
+TSL_INLINE U8 high_nibbles(U8 a) { return low_nibbles({_mm512_srli_epi16(a.v, 4)}); }
+TSL_INLINE U8 lookup16(U8 table, U8 index) { return {_mm512_shuffle_epi8(table.v, index.v)}; }
+
+TSL_INLINE U16 zero_u16() { return {_mm512_setzero_si512()}; }
+TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
+  even.v = _mm512_add_epi16(even.v, x.v);
+  odd.v = _mm512_add_epi16(odd.v, _mm512_srli_epi16(x.v, 8));
+}
+// The two 256-bit halves hold sums of the same 32 rows over different columns. `even` has also gathered odd << 8;
+// taking it away modulo 2^16 leaves the even rows.
+TSL_INLINE void store_rows(std::uint16_t* out, U16 even_sums, U16 odd_sums) {
+  const __m256i odd = _mm256_add_epi16(_mm512_castsi512_si256(odd_sums.v), _mm512_extracti64x4_epi64(odd_sums.v, 1));
+  __m256i even = _mm256_add_epi16(_mm512_castsi512_si256(even_sums.v), _mm512_extracti64x4_epi64(even_sums.v, 1));
+  even = _mm256_sub_epi16(even, _mm256_slli_epi16(odd, 8));
+  const __m256i low = _mm256_unpacklo_epi16(even, odd);   // rows 0-7, 16-23
+  const __m256i high = _mm256_unpackhi_epi16(even, odd);  // rows 8-15, 24-31
+  __m256i* to = reinterpret_cast<__m256i*>(out);
+  _mm256_storeu_si256(to, _mm256_permute2x128_si256(low, high, 0x20));
+  _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+TSL_INLINE I32 zero_i32() { return {_mm512_setzero_si512()}; }
+TSL_INLINE I32 dot_words(I32 sum, const std::uint8_t* u, const std::int16_t* w) {
+  return {_mm512_dpwssd_epi32(sum.v, _mm512_cvtepu8_epi16(load_32_bytes(u)), _mm512_loadu_si512(w))};
+}
+TSL_INLINE I32 dot_bytes(I32 sum, U8 u, const std::int8_t* b) {
+  return {_mm512_dpbusd_epi32(sum.v, u.v, _mm512_loadu_si512(b))};
+}
+TSL_INLINE I32 add_i32(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+TSL_INLINE std::int32_t reduce_add_i32(I32 a) {
+  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
+  __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  quarter = _mm_add_epi32(quarter, _mm_shuffle_epi32(quarter, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(quarter, _mm_shuffle_epi32(quarter, 0xb1)));
+}
+
+}  // namespace tessella::TSL_LEVEL

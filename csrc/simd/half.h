@@ -1,0 +1,36 @@
+// 16-bit floats by integer arithmetic, for levels and tails without a hardware conversion.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace tessella::TSL_LEVEL {
+
+static inline float float_from_bits(std::uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+static inline std::uint32_t bits_from_float(float value) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+
+// Subnormal halves are exact multiples of 2^-24, so an integer conversion covers them.
+static inline float float_from_f16(std::uint16_t h) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000) << 16;
+  const std::uint32_t exponent = (h >> 10) & 0x1f;
+  const std::uint32_t mantissa = h & 0x3ff;
+  if (exponent == 0) {
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+    return float_from_bits(sign | bits_from_float(magnitude));
+  }
+  if (exponent == 31) return float_from_bits(sign | 0x7f800000u | (mantissa << 13));
+  return float_from_bits(sign | ((exponent + 112) << 23) | (mantissa << 13));
+}
+
+static inline float float_from_bf16(std::uint16_t b) { return float_from_bits(static_cast<std::uint32_t>(b) << 16); }
+
+}  // namespace tessella::TSL_LEVEL

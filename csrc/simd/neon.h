@@ -1,0 +1,96 @@
+// Words for 64-bit Arm (ARMv8.0 Advanced SIMD; no dot-product extension needed).
+#pragma once
+
+#include <arm_neon.h>
+
+#include "simd/half.h"
+
+namespace tessella::TSL_LEVEL {
+
+constexpr int kF32Lanes = 4;
+constexpr int kU8Lanes = 16;
+constexpr int kWordLanes = 16;
+constexpr int kTileQueries = 6, kTileVectors = 4;  // 24 sums, 4 row vectors, 1 broadcast: 29 of 32 registers
+
+struct F32 { float32x4_t v; };
+struct U8 { uint8x16_t v; };
+struct U16 { uint16x8_t v; };
+struct I32 { int32x4_t v; };
+
+TSL_INLINE F32 set_f32(float x) { return {vdupq_n_f32(x)}; }
+TSL_INLINE F32 zero_f32() { return set_f32(0.0f); }
+TSL_INLINE F32 load_f32(const float* p) { return {vld1q_f32(p)}; }
+TSL_INLINE void store_f32(float* p, F32 a) { vst1q_f32(p, a.v); }
+TSL_INLINE F32 load_f16(const std::uint16_t* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))}; }
+TSL_INLINE F32 load_bf16(const std::uint16_t* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16))}; }
+TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) { return {vcvtq_f32_u32(vmovl_u16(vld1_u16(p)))}; }
+TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {
+  std::uint32_t four;
+  __builtin_memcpy(&four, p, 4);
+  const uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
+  return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)))};
+}
+TSL_INLINE F32 add(F32 a, F32 b) { return {vaddq_f32(a.v, b.v)}; }
+TSL_INLINE F32 sub(F32 a, F32 b) { return {vsubq_f32(a.v, b.v)}; }
+TSL_INLINE F32 mul(F32 a, F32 b) { return {vmulq_f32(a.v, b.v)}; }
+TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+TSL_INLINE F32 max_f32(F32 a, F32 b) { return {vmaxq_f32(a.v, b.v)}; }
+TSL_INLINE float reduce_add(F32 a) {
+  const float32x2_t half = vadd_f32(vget_low_f32(a.v), vget_high_f32(a.v));
+  return vget_lane_f32(half, 0) + vget_lane_f32(half, 1);
+}
+TSL_INLINE std::uint32_t ge_mask(F32 a, F32 b) {
+  const std::uint32_t bit[4] = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(vcgeq_f32(a.v, b.v), vld1q_u32(bit)));
+}
+TSL_INLINE void store_round_u8(std::uint8_t* p, F32 a) {
+  const uint16x4_t shorts = vqmovn_u32(vcvtnq_u32_f32(a.v));
+  const uint8x8_t bytes = vqmovn_u16(vcombine_u16(shorts, shorts));
+  const std::uint32_t four = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
+  __builtin_memcpy(p, &four, 4);
+}
+
+TSL_INLINE U8 load_u8(const std::uint8_t* p) { return {vld1q_u8(p)}; }
+TSL_INLINE void store_u8(std::uint8_t* p, U8 a) { vst1q_u8(p, a.v); }
+TSL_INLINE U8 set_u8(std::uint8_t x) { return {vdupq_n_u8(x)}; }
+TSL_INLINE U8 and_u8(U8 a, U8 b) { return {vandq_u8(a.v, b.v)}; }
+TSL_INLINE U8 or_u8(U8 a, U8 b) { return {vorrq_u8(a.v, b.v)}; }
+TSL_INLINE U8 add_u8(U8 a, U8 b) { return {vaddq_u8(a.v, b.v)}; }
+TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
+TSL_INLINE U8 high_nibbles(U8 a) { return {vshrq_n_u8(a.v, 4)}; }
+TSL_INLINE U8 lookup16(U8 table, U8 index) { return {vqtbl1q_u8(table.v, index.v)}; }
+
+TSL_INLINE U16 zero_u16() { return {vdupq_n_u16(0)}; }
+TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
+  even.v = vaddq_u16(even.v, vreinterpretq_u16_u8(x.v));
+  odd.v = vsraq_n_u16(odd.v, vreinterpretq_u16_u8(x.v), 8);
+}
+// Sums of 16 rows: a vector is half a column here. `even` has also gathered odd << 8; taking it away modulo 2^16
+// leaves the even rows.
+TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
+  even.v = vsubq_u16(even.v, vshlq_n_u16(odd.v, 8));
+  vst1q_u16(out, vzip1q_u16(even.v, odd.v));
+  vst1q_u16(out + 8, vzip2q_u16(even.v, odd.v));
+}
+
+TSL_INLINE I32 zero_i32() { return {vdupq_n_s32(0)}; }
+TSL_INLINE I32 dot_words(I32 sum, const std::uint8_t* u, const std::int16_t* w) {
+  const uint8x16_t bytes = vld1q_u8(u);
+  const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
+  const int16x8_t high = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(bytes)));
+  const int16x8_t w0 = vld1q_s16(w), w1 = vld1q_s16(w + 8);
+  sum.v = vmlal_s16(sum.v, vget_low_s16(low), vget_low_s16(w0));
+  sum.v = vmlal_high_s16(sum.v, low, w0);
+  sum.v = vmlal_s16(sum.v, vget_low_s16(high), vget_low_s16(w1));
+  return {vmlal_high_s16(sum.v, high, w1)};
+}
+TSL_INLINE I32 dot_bytes(I32 sum, U8 u, const std::int8_t* b) {
+  const int8x16_t bytes = vld1q_s8(b);
+  const int16x8_t low = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(u.v))), vmovl_s8(vget_low_s8(bytes)));
+  const int16x8_t high = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(u.v))), vmovl_s8(vget_high_s8(bytes)));
+  return {vpadalq_s16(vpadalq_s16(sum.v, low), high)};
+}
+TSL_INLINE I32 add_i32(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
+TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return vaddvq_s32(a.v); }
+
+}  // namespace tessella::TSL_LEVEL

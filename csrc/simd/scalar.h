@@ -1,0 +1,84 @@
+// Words in plain C++: the truth the other levels are held to. Vectors are short arrays so that the kernels' source is
+// the same; 4 floats and 32 bytes keep the loops honest about tails.
+#pragma once
+
+#include "simd/half.h"
+
+namespace tessella::TSL_LEVEL {
+
+constexpr int kF32Lanes = 4;
+constexpr int kU8Lanes = 32;
+constexpr int kWordLanes = 16;  // dims per dot_words step
+constexpr int kTileQueries = 4, kTileVectors = 2;
+
+struct F32 { float v[kF32Lanes]; };
+struct U8 { std::uint8_t v[kU8Lanes]; };
+struct U16 { std::uint16_t v[kU8Lanes / 2]; };
+struct I32 { std::int32_t v; };
+
+#define TSL_EACH(i, lanes) for (int i = 0; i < (lanes); ++i)
+
+TSL_INLINE F32 set_f32(float x) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = x; return r; }
+TSL_INLINE F32 zero_f32() { return set_f32(0.0f); }
+TSL_INLINE F32 load_f32(const float* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = p[i]; return r; }
+TSL_INLINE void store_f32(float* p, F32 a) { TSL_EACH(i, kF32Lanes) p[i] = a.v[i]; }
+TSL_INLINE F32 load_f16(const std::uint16_t* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = float_from_f16(p[i]); return r; }
+TSL_INLINE F32 load_bf16(const std::uint16_t* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = float_from_bf16(p[i]); return r; }
+TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = p[i]; return r; }
+TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = p[i]; return r; }
+TSL_INLINE F32 add(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] + b.v[i]; return r; }
+TSL_INLINE F32 sub(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] - b.v[i]; return r; }
+TSL_INLINE F32 mul(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] * b.v[i]; return r; }
+TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]); return r; }
+TSL_INLINE F32 max_f32(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return r; }
+TSL_INLINE float reduce_add(F32 a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
+TSL_INLINE std::uint32_t ge_mask(F32 a, F32 b) {
+  std::uint32_t mask = 0;
+  TSL_EACH(i, kF32Lanes) mask |= static_cast<std::uint32_t>(a.v[i] >= b.v[i]) << i;
+  return mask;
+}
+// nearest even, values within 0..255
+TSL_INLINE void store_round_u8(std::uint8_t* p, F32 a) {
+  TSL_EACH(i, kF32Lanes) p[i] = static_cast<std::uint8_t>(__builtin_rintf(a.v[i]));
+}
+
+TSL_INLINE U8 load_u8(const std::uint8_t* p) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = p[i]; return r; }
+TSL_INLINE void store_u8(std::uint8_t* p, U8 a) { TSL_EACH(i, kU8Lanes) p[i] = a.v[i]; }
+TSL_INLINE U8 set_u8(std::uint8_t x) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = x; return r; }
+TSL_INLINE U8 and_u8(U8 a, U8 b) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] & b.v[i]; return r; }
+TSL_INLINE U8 or_u8(U8 a, U8 b) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] | b.v[i]; return r; }
+TSL_INLINE U8 add_u8(U8 a, U8 b) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = static_cast<std::uint8_t>(a.v[i] + b.v[i]); return r; }
+TSL_INLINE U8 high_nibbles(U8 a) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] >> 4; return r; }
+TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
+TSL_INLINE U8 lookup16(U8 table, U8 index) {
+  U8 r;
+  TSL_EACH(i, kU8Lanes) r.v[i] = table.v[(i & ~15) + (index.v[i] & 15)];
+  return r;
+}
+
+TSL_INLINE U16 zero_u16() { U16 r; TSL_EACH(i, kU8Lanes / 2) r.v[i] = 0; return r; }
+TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
+  TSL_EACH(i, kU8Lanes / 2) even.v[i] = static_cast<std::uint16_t>(even.v[i] + x.v[2 * i] + (x.v[2 * i + 1] << 8));
+  TSL_EACH(i, kU8Lanes / 2) odd.v[i] = static_cast<std::uint16_t>(odd.v[i] + x.v[2 * i + 1]);
+}
+// Sums of 32 rows in row order. `even` has also gathered odd << 8; taking it away modulo 2^16 leaves the even rows.
+TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
+  TSL_EACH(i, kU8Lanes / 2) out[2 * i] = static_cast<std::uint16_t>(even.v[i] - (odd.v[i] << 8));
+  TSL_EACH(i, kU8Lanes / 2) out[2 * i + 1] = odd.v[i];
+}
+
+TSL_INLINE I32 zero_i32() { return I32{0}; }
+TSL_INLINE I32 dot_words(I32 sum, const std::uint8_t* u, const std::int16_t* w) {
+  TSL_EACH(i, kWordLanes) sum.v += static_cast<std::int32_t>(u[i]) * w[i];
+  return sum;
+}
+TSL_INLINE I32 dot_bytes(I32 sum, U8 u, const std::int8_t* b) {
+  TSL_EACH(i, kU8Lanes) sum.v += static_cast<std::int32_t>(u.v[i]) * b[i];
+  return sum;
+}
+TSL_INLINE I32 add_i32(I32 a, I32 b) { return I32{a.v + b.v}; }
+TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return a.v; }
+
+#undef TSL_EACH
+
+}  // namespace tessella::TSL_LEVEL

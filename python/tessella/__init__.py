@@ -1,0 +1,47 @@
+"""tessella: compress embeddings and search them.
+
+>>> import numpy as np, tessella as ts
+>>> x = np.random.default_rng(0).standard_normal((1000, 64), dtype=np.float32)
+>>> ix = ts.Index("Flat,B1+U8", dim=64, metric="cosine")
+>>> ix.add(x)
+>>> ids, scores = ix.search(x[:2], k=3)
+>>> ids[:, 0]
+array([0, 1])
+"""
+
+from tessella import errors
+from tessella._backend import get_num_threads, set_num_threads
+from tessella._core import __version__
+from tessella.binary import BinaryQuantizer
+from tessella.config import IndexConfig
+from tessella.errors import (
+    CudaError,
+    DeviceUnavailable,
+    FormatError,
+    InvalidArgument,
+    TessellaError,
+    UnsupportedType,
+)
+from tessella.index import Hits, Index, RangeHits
+from tessella.rabitq import RaBitQuantizer
+from tessella.scalar import ScalarQuantizer
+
+__all__ = [
+    "BinaryQuantizer",
+    "CudaError",
+    "DeviceUnavailable",
+    "FormatError",
+    "Hits",
+    "Index",
+    "IndexConfig",
+    "InvalidArgument",
+    "RaBitQuantizer",
+    "RangeHits",
+    "ScalarQuantizer",
+    "TessellaError",
+    "UnsupportedType",
+    "__version__",
+    "errors",
+    "get_num_threads",
+    "set_num_threads",
+]

@@ -1,0 +1,185 @@
+"""The door for inputs: whatever holds rows or ids comes in here, and results leave in the kind of the input.
+
+Nothing is copied that the kernels can read as it lies. What they cannot read (strides, float64, integers,
+the other byte order) is converted, and `row_slices` does that a slice at a time, so that a memory-mapped or
+float64 matrix never stands in memory twice. torch is looked up among the loaded modules, never imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tessella.errors import InvalidArgument, UnsupportedType
+
+Array: TypeAlias = npt.NDArray[Any]
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "f32": np.dtype(np.float32),
+    "f16": np.dtype(np.float16),
+    "bf16": np.dtype(np.uint16),  # NumPy has no bfloat16 of its own: the bits travel as uint16
+    "u8": np.dtype(np.uint8),
+}
+LONG_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "u8": "uint8"}
+_DLPACK_CPU = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Rows at the door: `source` is (n, d), as it came; `kind` is the type the kernels will see."""
+
+    source: Array
+    kind: str
+    single: bool  # one row came as a one-dimensional array
+    torch: bool  # results go back as torch tensors
+
+    @property
+    def n(self) -> int:
+        return int(self.source.shape[0])
+
+    @property
+    def d(self) -> int:
+        return int(self.source.shape[1])
+
+    @property
+    def array(self) -> Array:
+        """All rows, C-contiguous and of the kind's type: the source itself where it is that already."""
+        return _ready(self.source, self.kind)
+
+
+def as_rows(
+    x: object, name: str, operation: str, dim: int | None = None, dtypes: Collection[str] = tuple(DTYPES)
+) -> Input:
+    """Checks that `x` holds rows of `dim` numbers of one of the `dtypes`; one row may be one-dimensional."""
+    source, bf16 = _host_array(x, name, operation)
+    kind = "bf16" if bf16 else _kind(source.dtype)
+    if kind is None or kind not in dtypes:
+        wanted = ", ".join(LONG_NAMES[each] for each in dtypes)
+        raise UnsupportedType(f"{operation}: expected {name} of type {wanted}; got {source.dtype}")
+    single = source.ndim == 1
+    expected = f"(n, {'d' if dim is None else dim})"
+    if source.ndim not in (1, 2) or (dim is not None and source.shape[-1] != dim):
+        raise InvalidArgument(f"{operation}: expected {name} of shape {expected}; got {source.shape}")
+    if source.shape[-1] == 0:
+        raise InvalidArgument(f"{operation}: expected {name} with at least one column; got {source.shape}")
+    return Input(source.reshape(1, -1) if single else source, kind, single, is_torch(x))
+
+
+def row_slices(rows: Input, rows_per_slice: int) -> Iterator[Array]:
+    """The rows in order, at most `rows_per_slice` at a time, each slice ready for the kernels."""
+    for start in range(0, rows.n, rows_per_slice):
+        yield _ready(rows.source[start : start + rows_per_slice], rows.kind)
+
+
+def as_ids(ids: object, n: int | None, operation: str) -> npt.NDArray[np.int64]:
+    """Checks that `ids` are integers >= 0 (-1 marks a missing slot), `n` of them where `n` is given."""
+    array, _ = _host_array(ids, "ids", operation)
+    if array.size == 0 and isinstance(ids, (list, tuple)):
+        array = array.astype(np.int64)  # NumPy takes an empty list for float64
+    if array.dtype.kind not in "iu":
+        raise UnsupportedType(f"{operation}: expected ids of an integer type; got {array.dtype}")
+    if array.ndim == 0:
+        array = array.reshape(1)
+    if array.ndim != 1 or (n is not None and len(array) != n):
+        raise InvalidArgument(
+            f"{operation}: expected ids of shape ({'n' if n is None else n},); got {array.shape}"
+        )
+    wrong = (array < 0) | (array > np.iinfo(np.int64).max)
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise InvalidArgument(
+            f"{operation}: expected ids between 0 and 2**63 - 1; got {array[place]} at place {place}"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def is_torch(x: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def like_input(array: Array, like: object) -> Any:
+    """`array` in the kind of `like` (an Input or what the caller passed): torch for torch, else NumPy."""
+    if like.torch if isinstance(like, Input) else is_torch(like):
+        return sys.modules["torch"].from_numpy(array)
+    return array
+
+
+def _kind(dtype: np.dtype[Any]) -> str | None:
+    dtype = dtype.newbyteorder("=")
+    if dtype.name == "bfloat16":
+        return "bf16"
+    if dtype in (np.float16, np.uint8):
+        return "f16" if dtype == np.float16 else "u8"
+    # float64 and the other integers are taken as numbers and become float32
+    return "f32" if dtype.kind in "iu" or dtype in (np.float32, np.float64) else None
+
+
+def _ready(rows: Array, kind: str) -> Array:
+    wanted = DTYPES[kind]
+    if kind == "bf16" and rows.dtype.name == "bfloat16":
+        rows = rows.view(np.uint16)
+    flags = rows.flags
+    if rows.dtype == wanted and flags.c_contiguous and flags.aligned:
+        return np.asarray(rows)
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf; the check for inf names its row
+        return np.require(rows, wanted, ["C", "A"])
+
+
+def _host_array(x: object, name: str, operation: str) -> tuple[Array, bool]:
+    """`x` as a NumPy array over the same memory where that is possible, and whether uint16 means bfloat16."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise UnsupportedType(f"{operation}: expected {name} without a mask; got a masked array")
+    if isinstance(x, np.ndarray):
+        return x, False
+    if is_torch(x):
+        return _from_torch(x, name, operation)
+    _refuse_devices(x, name, operation)
+    source: Any = x
+    try:
+        return np.from_dlpack(source) if _prefers_dlpack(x) else np.asarray(source), False
+    except (TypeError, ValueError, BufferError, RuntimeError, OverflowError) as error:
+        raise UnsupportedType(
+            f"{operation}: expected {name} as a NumPy array, a torch tensor or an object with __dlpack__;"
+            f" got {type(x).__name__} ({error})"
+        ) from error
+
+
+def _from_torch(tensor: Any, name: str, operation: str) -> tuple[Array, bool]:
+    torch = sys.modules["torch"]
+    if tensor.device.type != "cpu":
+        raise UnsupportedType(
+            f"{operation}: expected {name} in CPU memory; got a torch tensor on {tensor.device},"
+            f" which {name}.cpu() brings there"
+        )
+    bf16 = tensor.dtype == torch.bfloat16
+    try:
+        plain = tensor.detach().view(torch.int16) if bf16 else tensor.detach().resolve_neg()
+        array = plain.numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantised, float8
+        raise UnsupportedType(
+            f"{operation}: expected {name} as a dense tensor of a type NumPy has, or bfloat16;"
+            f" got {tensor.dtype}, {tensor.layout}"
+        ) from error
+    return (array.view(np.uint16) if bf16 else array), bf16
+
+
+def _refuse_devices(x: object, name: str, operation: str) -> None:
+    on_cuda = hasattr(x, "__cuda_array_interface__")
+    if not on_cuda and hasattr(x, "__dlpack_device__"):
+        on_cuda = int(x.__dlpack_device__()[0]) != _DLPACK_CPU
+    if on_cuda:
+        raise UnsupportedType(
+            f"{operation}: expected {name} in CPU memory; got {type(x).__name__} on another device,"
+            f" which its own .cpu() or .get() brings there"
+        )
+
+
+def _prefers_dlpack(x: object) -> bool:
+    # Whoever speaks NumPy's own protocols keeps types that DLPack lacks in NumPy (bfloat16).
+    return hasattr(x, "__dlpack__") and not (hasattr(x, "__array__") or hasattr(x, "__array_interface__"))

@@ -1,0 +1,174 @@
+"""The commands. Each one reads its files, calls the public API, and says what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy
+import typer
+
+import tessella
+from tessella import Index
+from tessella.cli import demo as demonstration
+from tessella.cli import measure, report
+from tessella.cli.extras import require
+from tessella.cli.sources import Source, open_vectors, read_all
+from tessella.errors import InvalidArgument
+
+app = typer.Typer(
+    name="tessella",
+    help="Compresses embeddings and searches them.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Vectors = Annotated[str, typer.Argument(help="File of vectors; name one array as FILE.npz:NAME.")]
+IndexFile = Annotated[Path, typer.Argument(help="Index file.")]
+Column = Annotated[str | None, typer.Option(help="List column of a .parquet file that holds the vectors.")]
+Neighbours = Annotated[int, typer.Option("-k", help="Neighbours per query.")]
+Threads = Annotated[int | None, typer.Option(help="Threads; all cores by default.")]
+Map = Annotated[bool, typer.Option("--mmap", help="Map the index instead of reading it into memory.")]
+
+TRAINING_ROWS = 50_000
+
+
+@app.command()
+def build(
+    vectors: Vectors,
+    index: IndexFile,
+    spec: Annotated[str, typer.Option(help="What is stored of each vector.")] = "Flat,B1+U8",
+    metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
+    column: Column = None,
+    id_column: Annotated[str | None, typer.Option(help="Integer column that holds the rows' ids.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Rows read at a time.")] = 65_536,
+    threads: Threads = None,
+) -> None:
+    """Build an index from a file of vectors (.npy .npz .fvecs .bvecs .ivecs .safetensors .parquet)."""
+    _use_threads(threads)
+    source = open_vectors(vectors, column, id_column)
+    start = time.perf_counter()
+    built = fill(Index(spec, dim=source.dim, metric=metric), source, batch)
+    seconds = time.perf_counter() - start
+    built.save(index)
+    size = report.file_size(index.stat().st_size)
+    stored = f"{len(built):,} vectors of {built.dim} dimensions as {built.spec}, {size}"
+    print(f"{index}: {stored}, built in {seconds:.1f} s")
+
+
+def fill(index: Index, source: Source, batch: int = 65_536) -> Index:
+    """Trains on a sample, then adds every row, never holding more than one batch of the file."""
+    index.train(source.sample(TRAINING_ROWS))
+    with report.progress() as bar:
+        task = bar.add_task("building", total=source.n)
+        for rows, ids in source.batches(batch):
+            index.add(rows, ids=ids)
+            bar.advance(task, len(rows))
+    return index
+
+
+@app.command()
+def search(
+    index: IndexFile,
+    queries: Vectors,
+    k: Neighbours = 10,
+    column: Column = None,
+    out: Annotated[Path | None, typer.Option(help="Write all hits to this .npz or .jsonl file.")] = None,
+    show: Annotated[int, typer.Option(min=0, help="Queries whose hits are printed.")] = 5,
+    mmap: Map = False,
+    threads: Threads = None,
+) -> None:
+    """Search an index for the nearest neighbours of every vector in a file."""
+    if out is not None and out.suffix not in {".npz", ".jsonl"}:
+        raise InvalidArgument(f"search: expected --out to end in .npz or .jsonl; got {out}")
+    loaded = Index.load(index, mmap=mmap)
+    ids, scores = loaded.search(read_all(queries, column), k, threads=threads)
+    for number in range(min(show, len(ids))):
+        found = ids[number] >= 0
+        pairs = zip(ids[number][found], scores[number][found], strict=True)
+        rows = [(str(row), f"{score:.4f}") for row, score in pairs]
+        report.console().print(report.table(f"query {number}", [">id", ">score"], rows))
+    if out is not None:
+        _write_hits(out, ids, scores)
+        print(f"{out}: {len(ids):,} queries, {ids.shape[1]} hits each")
+
+
+def _write_hits(path: Path, ids: measure.Array, scores: measure.Array) -> None:
+    if path.suffix == ".npz":
+        numpy.savez(path, ids=ids, scores=scores)
+        return
+    with path.open("w") as file:
+        for row, values in zip(ids, scores, strict=True):
+            found = row >= 0
+            line = {"ids": row[found].tolist(), "scores": [round(float(v), 6) for v in values[found]]}
+            file.write(json.dumps(line) + "\n")
+
+
+@app.command()
+def info(
+    file: IndexFile,
+    verify: Annotated[bool, typer.Option("--verify", help="Check every checksum.")] = False,
+) -> None:
+    """Show what an index file holds."""
+    index = Index.load(file, mmap=True, verify=True if verify else None)
+    stored = os.stat(file).st_size
+    facts = [
+        ("spec", index.spec),
+        ("metric", index.metric),
+        ("dimensions", f"{index.dim:,}"),
+        ("vectors", f"{len(index):,}"),
+        ("file", report.file_size(stored)),
+        ("bytes per vector", f"{stored / len(index):.1f}" if len(index) else "none stored"),
+        ("checksums", "all checked" if verify else "of the header and of small tensors checked"),
+    ]
+    report.console().print(report.table(str(file), ["", ""], facts))
+    with require("safetensors").safe_open(file, framework="np") as opened:
+        slices = [(name, opened.get_slice(name)) for name in opened.keys() if not name.startswith("__")]  # noqa: SIM118
+        tensors = [(name, each.get_dtype(), " × ".join(map(str, each.get_shape()))) for name, each in slices]
+    report.console().print(report.table("", ["tensor", "type", "shape"], tensors))
+
+
+@app.command()
+def bench(
+    index: IndexFile,
+    queries: Vectors,
+    base: Annotated[str, typer.Option(help="File of the vectors the index was built from.")],
+    k: Neighbours = 10,
+    column: Column = None,
+    id_column: Annotated[str | None, typer.Option(help="Integer column that holds the rows' ids.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs.")] = 5,
+    threads: Threads = None,
+) -> None:
+    """Measure an index against exact search: recall and queries per second."""
+    _use_threads(threads)
+    loaded = Index.load(index)
+    exact = fill(Index("Flat", dim=loaded.dim, metric=loaded.metric), open_vectors(base, column, id_column))
+    q = read_all(queries)
+    rows = [measure.row("exact search", exact, exact, q, k, repeats)]
+    rows.append(measure.row(loaded.spec, loaded, exact, q, k, repeats))
+    cores = f"{report.threads()}, median of {repeats} runs"
+    columns = ["", f">recall@{k}", ">bytes/vector", ">queries/s in one batch", ">queries/s one by one"]
+    report.console().print(
+        report.table(f"{len(loaded):,} vectors, {len(q):,} queries, {cores}", columns, rows)
+    )
+
+
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Option(help="Folder of the sample.")] = Path("examples/data"),
+    drawing: Annotated[Path, typer.Option(help="Where the drawing goes.")] = Path(
+        "out/demo-recall-bytes.png"
+    ),
+    threads: Threads = None,
+) -> None:
+    """Index real package descriptions, search them, and compare codecs with exact search and NumPy."""
+    _use_threads(threads)
+    demonstration.run(data, drawing)
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        tessella.set_num_threads(threads)

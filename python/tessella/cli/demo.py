@@ -1,0 +1,149 @@
+"""The demo: real package descriptions, compressed, searched, saved, loaded and compared."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tessella import Index
+from tessella.cli import measure, report
+from tessella.cli.extras import require
+from tessella.errors import InvalidArgument, TessellaError
+
+Array: TypeAlias = npt.NDArray[Any]
+
+SPEC = "Flat,B1+U8"
+COMPARED = ("Flat", SPEC, "Flat,B1+N4")
+DRAWN = (
+    "Flat",
+    "Flat,F16",
+    "Flat,U8",
+    "Flat,R6",
+    "Flat,N4",
+    "Flat,R3",
+    "Flat,R2",
+    "Flat,B1",
+    SPEC,
+    "Flat,B1+N4",
+)
+SHOWN = (0, 30, 150)  # queries printed with their hits
+FILES = ("packages.parquet", "embeddings.npy", "queries.parquet", "query_embeddings.npy")
+K = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    x: Array  # (n, d) float16, embeddings of the descriptions
+    q: Array  # (nq, d) float16, embeddings of the held-out queries
+    names: list[str]
+    descriptions: list[str]
+    queries: list[str]
+
+
+def run(data: Path, drawing: Path) -> None:
+    sample = read(data)
+    out = report.console()
+    out.print(
+        f"{len(sample.x):,} descriptions of Debian packages, {len(sample.q):,} queries held out from them.\n"
+    )
+    index = build(SPEC, sample.x)
+    show_hits(index, sample)
+    compare(sample)
+    show_file(index, sample.q)
+    draw(sample, drawing)
+
+
+def read(data: Path) -> Sample:
+    missing = [name for name in FILES if not (data / name).is_file()]
+    if missing:
+        raise InvalidArgument(
+            f"demo: expected the sample in {data}, which lacks {missing[0]}; run it in tessella's source"
+            " tree, or name the folder with --data"
+        )
+    parquet = require("pyarrow.parquet")
+    packages = parquet.read_table(data / "packages.parquet", columns=["name", "short"]).to_pydict()
+    queries = parquet.read_table(data / "queries.parquet", columns=["text"]).to_pydict()
+    x, q = np.load(data / "embeddings.npy"), np.load(data / "query_embeddings.npy")
+    return Sample(x, q, packages["name"], packages["short"], queries["text"])
+
+
+def build(spec: str, x: Array) -> Index:
+    index = Index(spec, dim=x.shape[1], metric="cosine")
+    index.train(x)
+    index.add(x)
+    return index
+
+
+def show_hits(index: Index, sample: Sample) -> None:
+    for number in SHOWN:
+        ids, scores = index.search(sample.q[number], k=5)
+        pairs = zip(ids[0], scores[0], strict=True)
+        rows = [(f"{score:.3f}", sample.names[row], sample.descriptions[row][:80]) for row, score in pairs]
+        report.console().print(
+            report.table(f"“{sample.queries[number]}”", [">score", "package", "what it is"], rows), ""
+        )
+
+
+def compare(sample: Sample) -> None:
+    """Recall, bytes and speed of exact search, two compressed indexes and plain NumPy, on the same cores."""
+    exact = build("Flat", sample.x)
+    x, q = (np.asarray(part, dtype=np.float32) for part in (sample.x, sample.q))
+    searches: dict[str, tuple[Callable[[], Array], float]] = {
+        "NumPy": (partial(numpy_search, x, q), x.nbytes)
+    }
+    for spec in COMPARED:
+        index = build(spec, sample.x)
+        searches[spec] = (partial(index_search, index, sample.q), index.nbytes)
+    rows = []
+    for name, (search, nbytes) in searches.items():
+        found = measure.recall(exact, sample.q, search())
+        rate = measure.speed(search, len(q), repeats=11)
+        rows.append((name, f"{found:.4f}", f"{nbytes / len(x):.1f}", str(rate)))
+    title = f"{len(q)} queries in one batch, {report.threads()}, median of 11 runs"
+    columns = ["", f">recall@{K}", ">bytes/vector", ">queries/s"]
+    report.console().print(report.table(title, columns, rows), "")
+
+
+def index_search(index: Index, q: Array) -> Array:
+    return np.asarray(index.search(q, K).ids)
+
+
+def numpy_search(x: Array, q: Array) -> Array:
+    """The same work with NumPy: a matrix product, a partition, a sort of what is left."""
+    scores = q @ x.T
+    ids = np.argpartition(scores, -K, axis=1)[:, -K:]
+    order = np.argsort(-np.take_along_axis(scores, ids, axis=1), axis=1)
+    return np.take_along_axis(ids, order, axis=1)
+
+
+def show_file(index: Index, q: Array) -> None:
+    """Saves, maps, and searches again: the same ids and the same scores."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "packages.tessella"
+        index.save(path)
+        loaded = Index.load(path, mmap=True, verify=True)
+        for before, after in zip(index.search(q, K), loaded.search(q, K), strict=True):
+            if not np.array_equal(before, after):
+                raise TessellaError("demo: the loaded index gives other results than the saved one")
+        size = report.file_size(path.stat().st_size)
+    print(f"Saved as {size}, mapped again: the same {len(q):,} × {K} hits, bit for bit.")
+
+
+def draw(sample: Sample, drawing: Path) -> None:
+    exact = build("Flat", sample.x)
+    points = []
+    for spec in DRAWN:
+        index = build(spec, sample.x)
+        found = measure.recall(exact, sample.q, index_search(index, sample.q))
+        points.append((spec.removeprefix("Flat,"), index.nbytes / len(index), found))
+    report.draw_recall(
+        drawing, points, f"{len(sample.x):,} Debian package descriptions, {sample.x.shape[1]} d"
+    )
+    print(f"Recall against bytes per vector is drawn in {drawing}.")

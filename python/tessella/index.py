@@ -1,0 +1,354 @@
+"""`Index`: rows in, nearest rows out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tessella import _container, _core
+from tessella._arrays import Input, as_ids, as_rows, like_input, row_slices
+from tessella._backend import resolve_threads, whole_number
+from tessella.config import METRICS, IndexConfig
+from tessella.errors import FormatError, InvalidArgument
+
+_SLICE_ROWS = 65_536  # rows converted, or searched, between two looks at Ctrl-C
+_SLICE_QUERIES = 4_096
+_SEED = 0x7E55E11A
+
+
+class Hits(NamedTuple):
+    """The best rows of each query: `ids` (nq, k) int64, -1 where there are fewer; `scores` (nq, k) float32."""
+
+    ids: Any
+    scores: Any
+
+
+class RangeHits(NamedTuple):
+    """Rows within a threshold: those of query i are `ids[offsets[i]:offsets[i + 1]]`, best first."""
+
+    offsets: Any
+    ids: Any
+    scores: Any
+
+
+class Index:
+    """Vectors with ids, compressed as the spec says, and the nearest of them for a query.
+
+    Args:
+        spec: what is stored of a row, coarse to fine (`IndexConfig`, or a string; see docs/howto/choose-a-spec.md):
+            `Flat` (float32), `Flat,F16`, `Flat,BF16`, `Flat,UINT8`, `Flat,B1+U8` (1-bit scan, 8-bit refine),
+            `Flat,B1+N4`, `Flat,B1+U8+F32`, …
+        dim: length of a row.
+        metric: `cosine` (rows and queries are normalised; zero rows score 0), `ip` (inner product) or `l2`
+            (squared Euclidean distance). Scores are best-first: descending, for `l2` ascending.
+        seed: of the random rotation that codes need.
+
+    Rows are float32, float16, bfloat16, uint8 (or anything that converts to float32) as NumPy arrays, CPU torch
+    tensors or objects with `__dlpack__`, of shape (n, dim); one row may be one-dimensional. NaN and infinities are
+    refused. Equal scores are ordered by id, smaller first. Searches may run from many threads at once, beside one
+    writer.
+
+    >>> import numpy as np
+    >>> ix = Index("Flat", dim=2, metric="l2")
+    >>> ix.add([[0.0, 0.0], [3.0, 4.0]], ids=[10, 20])
+    >>> hits = ix.search([[3.0, 3.0]], k=2)
+    >>> hits.ids, hits.scores
+    (array([[20, 10]]), array([[ 1., 18.]], dtype=float32))
+    """
+
+    def __init__(
+        self, spec: str | IndexConfig = "Flat", *, dim: int, metric: str = "cosine", seed: int = _SEED
+    ) -> None:
+        self._config = IndexConfig.parse(spec)
+        self._dim = whole_number(dim, 1, "dim", "Index")
+        self._metric = metric
+        self._seed = whole_number(seed, 0, "seed", "Index")
+        if metric not in METRICS:
+            raise InvalidArgument(f"Index: expected metric {', '.join(map(repr, METRICS))}; got {metric!r}")
+        self._engine = _core.FlatIndex(
+            dim=self._dim, metric=metric, codecs=list(self._config.codecs), seed=self._seed
+        )
+
+    # ---- what it is
+
+    @property
+    def spec(self) -> str:
+        """The spec string this index was made with, in its shortest form."""
+        return self._config.spec
+
+    @property
+    def config(self) -> IndexConfig:
+        """The spec as an object."""
+        return self._config
+
+    @property
+    def dim(self) -> int:
+        """Length of a row."""
+        return self._dim
+
+    @property
+    def metric(self) -> str:
+        """`cosine`, `ip` or `l2`."""
+        return self._metric
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the centre that codes are taken about is fixed; raw specs need none."""
+        return bool(self._engine.trained())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that rows, ids and tables take, spare room included."""
+        return int(self._engine.nbytes())
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """The ids (n,), in the order rows are stored: as added, but a removal moves the last row to the gap."""
+        return self._engine.ids()
+
+    def __len__(self) -> int:
+        return len(self._engine)
+
+    def __contains__(self, id: int) -> bool:
+        return id in self._engine
+
+    def __repr__(self) -> str:
+        per_row = f", {self.nbytes / len(self):.0f} bytes a row" if len(self) else ""
+        return f"Index({self.spec!r}, dim={self.dim}, metric={self.metric!r}: {len(self):,} rows{per_row})"
+
+    # ---- what goes in
+
+    def train(self, x: object) -> None:
+        """Fixes the centre as the mean of `x` (n, dim). Without it the first `add` does so. Only while empty."""
+        rows = self._rows(x, "train")
+        self._engine.train(_as_float32(rows.array, rows.kind))
+
+    def add(self, x: object, *, ids: object | None = None, threads: int | None = None) -> None:
+        """Adds rows (n, dim); all of them or, on an error, none.
+
+        `ids` (n,) are integers >= 0 that are not here yet; by default the next free numbers, from 0. What has to
+        be converted is converted in slices, so a memory-mapped or float64 matrix is never copied whole.
+        """
+        rows = self._rows(x, "add")
+        count = resolve_threads(threads, "add")
+        own = None if ids is None else as_ids(ids, rows.n, "add")
+        if rows.kind == "f32" and rows.source is rows.array:
+            self._engine.add(rows.array, own, count)
+            return
+        # Nothing is stored before every slice and every id has been looked at.
+        if own is not None:
+            self._engine.check_new_ids(own)
+        for start, piece in self._slices(rows):
+            self._engine.check_rows(piece, start)
+        for start, piece in self._slices(rows):
+            self._engine.add(piece, None if own is None else own[start : start + len(piece)], count)
+
+    def add_batches(
+        self,
+        batches: Iterable[Any],
+        *,
+        total: int | None = None,
+        progress: bool | Callable[[int], None] = False,
+        threads: int | None = None,
+    ) -> None:
+        """Adds arrays (n_i, dim), or pairs (ids, array), one after another, so that they never lie in memory together.
+
+        `progress=True` draws a bar (needs `rich`; `total` rows make it a bar with an end); a function is called
+        with the number of rows after each batch.
+        """
+        report, finish = _progress(progress, total, "adding")
+        try:
+            for batch in batches:
+                ids, x = batch if isinstance(batch, tuple) else (None, batch)
+                before = len(self)
+                self.add(x, ids=ids, threads=threads)
+                report(len(self) - before)
+        finally:
+            finish()
+
+    def remove(self, ids: object) -> int:
+        """Removes rows by id and returns how many. An unknown id is an error, and then nothing is removed."""
+        which = as_ids(ids, None, "remove")
+        self._engine.remove(which)
+        return len(which)
+
+    def update(self, ids: object, x: object, *, threads: int | None = None) -> None:
+        """Gives the rows of these ids new values `x` (n, dim). An unknown id is an error, and nothing changes."""
+        rows = self._rows(x, "update")
+        which = as_ids(ids, rows.n, "update")
+        self._engine.update(which, _as_float32(rows.array, rows.kind), resolve_threads(threads, "update"))
+
+    # ---- what comes out
+
+    def search(
+        self, q: object, k: int = 10, *, threads: int | None = None, epsilon: float = 1.9
+    ) -> Hits:
+        """The k best rows for each query of `q` (nq, dim).
+
+        Args:
+            k: 1 to 2,048. Where there are fewer rows, ids are -1 and scores -inf (`l2`: inf).
+            threads: default `ts.get_num_threads()`; results do not depend on it.
+            epsilon: how many error bounds B1 keeps before it lets a row go. 1.9 loses about one true neighbour in a
+                thousand; 0 trusts the estimate.
+        Returns:
+            `Hits(ids, scores)`, in the kind of `q` (NumPy or torch).
+
+        Cost: `Flat` n*dim multiply-adds a query; with B1, n*dim/8 bytes read and a few refinements.
+        """
+        rows = as_rows(q, "q", "search", self._dim)
+        wanted = whole_number(k, 1, "k", "search")
+        count = resolve_threads(threads, "search")
+        bound = _bound(epsilon, "search")
+        parts = [
+            self._engine.search(_as_float32(piece, rows.kind), wanted, bound, count)
+            for piece in (row_slices(rows, _SLICE_QUERIES) if rows.n else [rows.array])
+        ]
+        ids, scores = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        return Hits(like_input(ids, rows), like_input(scores, rows))
+
+    def range_search(
+        self, q: object, threshold: float, *, threads: int | None = None, epsilon: float = 1.9
+    ) -> RangeHits:
+        """All rows that score at least `threshold` (`l2`: at most), for each query of `q` (nq, dim)."""
+        rows = as_rows(q, "q", "range_search", self._dim)
+        count = resolve_threads(threads, "range_search")
+        limit = float(threshold)
+        if limit != limit:
+            raise InvalidArgument("range_search: expected a threshold; got NaN")
+        found = self._engine.range_search(
+            _as_float32(rows.array, rows.kind), limit, _bound(epsilon, "range_search"), count
+        )
+        return RangeHits(*(like_input(array, rows) for array in found))
+
+    def reconstruct(self, ids: object) -> npt.NDArray[np.float32]:
+        """The stored values (n, dim) float32 of these ids, from the finest codec; cosine's are unit vectors."""
+        return self._engine.reconstruct(as_ids(ids, None, "reconstruct"))
+
+    def batches(self, rows: int = _SLICE_ROWS) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """Yields (ids, values) of all rows, at most `rows` at a time; `add_batches` takes them as they come."""
+        size = whole_number(rows, 1, "rows", "batches")
+        ids = self.ids
+        for start in range(0, len(ids), size):
+            piece = ids[start : start + size]
+            yield piece, self.reconstruct(piece)
+
+    # ---- files and copies
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the index to one file, a valid safetensors file, replacing it in one step once it is whole."""
+        state = self._engine.snapshot()
+        config = self._header() | {key: state[key] for key in ("rows", "next_id", "trained")}
+        tensors: list[_container.Tensor] = [("centre", "F32", (self._dim,), [state["centre"]])]
+        if state["ids"] is not None:
+            tensors.append(("ids", "I64", (state["rows"],), [state["ids"]]))
+        for name, chunks in state["columns"].items():
+            shape = (sum(map(len, chunks)), self._engine.block_bytes(name))
+            tensors.append((f"column.{name}", "U8", shape, chunks))
+        _container.write(path, tensors, {"kind": "index", "config": json.dumps(config)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False, verify: bool | None = None) -> Index:
+        """Reads an index from a file.
+
+        Args:
+            mmap: leave the rows in the file and map it; only what a search touches is read. Adding, removing and
+                updating work and copy what they touch; the file is never written to.
+            verify: check the checksums; by default all of them, but when mapping only those of small parts.
+        Raises:
+            FormatError: when the file is not a whole, undamaged index of a version this library knows.
+        """
+        file = _container.read(path, mmap=mmap, verify=verify, kind="index")
+        config = file.config
+        try:
+            centre = file.take("centre", "F32", (_natural(config, "dim"),))
+            index = cls(
+                config["spec"], dim=_natural(config, "dim"), metric=config["metric"], seed=_natural(config, "seed")
+            )
+            columns = {
+                name.removeprefix("column."): file.take(name, "U8", (None, None))
+                for name in file.tensors
+                if name.startswith("column.")
+            }
+            rows = _natural(config, "rows")
+            ids = file.take("ids", "I64", (rows,)) if "ids" in file.tensors else None
+            state = {"rows": rows, "next_id": _natural(config, "next_id"), "trained": config["trained"] is True}
+            index._engine.restore(state | {"ids": ids, "centre": centre, "columns": columns})
+        except FormatError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"load: {file.path} is damaged: its config does not describe an index ({error})") from error
+        return index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = self._engine.snapshot()
+        state["columns"] = {
+            name: np.concatenate(chunks) if chunks else np.empty((0, self._engine.block_bytes(name)), np.uint8)
+            for name, chunks in state["columns"].items()
+        }
+        return _restored, (self._header(), state)
+
+    # ---- behind the door
+
+    def _header(self) -> dict[str, Any]:
+        return {"spec": self.spec, "dim": self._dim, "metric": self._metric, "seed": self._seed}
+
+    def _rows(self, x: object, operation: str) -> Input:
+        return as_rows(x, "x", operation, self._dim)
+
+    def _slices(self, rows: Input) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        start = 0
+        for piece in row_slices(rows, _SLICE_ROWS):
+            yield start, _as_float32(piece, rows.kind)
+            start += len(piece)
+
+
+def _restored(header: dict[str, Any], state: dict[str, Any]) -> Index:
+    """An index from what pickle kept of it."""
+    index = Index(header["spec"], dim=header["dim"], metric=header["metric"], seed=header["seed"])
+    index._engine.restore(state)
+    return index
+
+
+def _as_float32(array: npt.NDArray[Any], kind: str) -> npt.NDArray[np.float32]:
+    if kind == "bf16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32, copy=False)
+
+
+def _bound(epsilon: float, operation: str) -> float:
+    value = float(epsilon)
+    if not 0.0 <= value < float("inf"):
+        raise InvalidArgument(f"{operation}: expected a finite epsilon >= 0; got {value}")
+    return value
+
+
+def _natural(config: dict[str, Any], key: str) -> int:
+    value = config[key]
+    if type(value) is not int or value < 0 or value >= 1 << 62:
+        raise ValueError(f"{key!r} is {value!r}")
+    return value
+
+
+def _progress(
+    progress: bool | Callable[[int], None], total: int | None, what: str
+) -> tuple[Callable[[int], None], Callable[[], None]]:
+    """A function to call with rows done, and one to call at the end."""
+    if callable(progress):
+        return progress, lambda: None
+    if not progress:
+        return lambda rows: None, lambda: None
+    try:
+        from rich.progress import Progress
+    except ImportError as error:
+        raise InvalidArgument(
+            'add_batches: progress=True needs rich; `pip install "tessella[cli]"` brings it'
+        ) from error
+    bar = Progress()
+    task = bar.add_task(what, total=total)
+    bar.start()
+    return lambda rows: bar.advance(task, rows), bar.stop

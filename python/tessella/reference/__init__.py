@@ -1,0 +1,9 @@
+"""Every kernel family in plain NumPy: the definitions that the fast versions answer to.
+
+These pages are written to be read. They need NumPy alone, check nothing and hurry nowhere; tests hold every
+level of `_core` to them, bit for bit where integers decide.
+"""
+
+from tessella.reference import binary, exact, rabitq, rotate, scalar
+
+__all__ = ["binary", "exact", "rabitq", "rotate", "scalar"]

@@ -1,0 +1,38 @@
+"""What tests of code on top of tessella need: levels to pin, and how close two results must be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from tessella import _core
+
+_TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1.6e-2, "uint8": 2e-6}
+
+
+def available_isas() -> list[str]:
+    """Instruction-set levels of this build that this CPU runs, best first; `scalar` is always among them."""
+    return list(_core.available_isas())
+
+
+@contextlib.contextmanager
+def pinned_isa(isa: str) -> Iterator[None]:
+    """Runs the body on one level; process-wide, so not from two threads at once.
+
+    >>> with pinned_isa("scalar"):
+    ...     pass
+    """
+    before = _core.active_isa()
+    _core.pin_isa(isa)
+    try:
+        yield
+    finally:
+        _core.pin_isa(before)
+
+
+def tolerance(dtype: npt.DTypeLike) -> float:
+    """Relative error allowed a float result computed from values of this type, of the sum of magnitudes."""
+    return _TOLERANCE[np.dtype(dtype).name if not isinstance(dtype, str) else dtype]
