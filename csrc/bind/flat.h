@@ -80,12 +80,13 @@ inline py::tuple flat_search(const FlatIndex& ix, const Array<float>& queries, s
   const auto nq = static_cast<std::size_t>(queries.shape(0));
   Ids ids({nq, k});
   Array<float> scores({nq, k});
-  const SearchRequest request{rows, nq, k, epsilon, threads, scores.mutable_data(), ids.mutable_data()};
+  SearchCounts counts;
+  const SearchRequest request{rows, nq, k, epsilon, threads, scores.mutable_data(), ids.mutable_data(), &counts};
   {
     const py::gil_scoped_release unlocked;
     ix.search(request);
   }
-  return py::make_tuple(ids, scores);
+  return py::make_tuple(ids, scores, py::make_tuple(counts.scanned, counts.refined, counts.rescored));
 }
 
 inline py::tuple flat_range_search(const FlatIndex& ix, const Array<float>& queries, float threshold, float epsilon,

@@ -39,6 +39,13 @@ struct FlatSnapshot {
   std::map<std::string, Column> columns;
 };
 
+// Work of a search, summed over its queries. Exact and repeatable at one thread.
+struct SearchCounts {
+  std::uint64_t scanned = 0;   // rows looked at through the first codec
+  std::uint64_t refined = 0;   // rows looked at through the second
+  std::uint64_t rescored = 0;  // final candidates scored once more
+};
+
 struct SearchRequest {
   const float* queries;  // (nq, dim)
   std::size_t nq;
@@ -47,6 +54,7 @@ struct SearchRequest {
   std::size_t threads;
   float* scores;         // (nq, k): similarity, or squared distance for L2
   std::int64_t* ids;     // (nq, k), -1 where there are fewer rows
+  SearchCounts* counts = nullptr;
 };
 
 struct RangeHit {

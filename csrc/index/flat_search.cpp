@@ -6,6 +6,7 @@
 // number of threads. Reported scores are the refined ones.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -26,15 +27,29 @@ constexpr std::size_t kRangeRows = 4096;            // its largest
 constexpr std::size_t kRefineRows = 64;             // rows refined between two looks at the threshold
 constexpr std::size_t kRawFactor = 4;               // a raw last stage re-scores this many times k
 
+constexpr std::size_t kTaskQueries = 64;            // queries that share one task's work space
+
 struct Range {
   std::size_t first, last;
 };
 
+// A candidate and the score that will be reported for it; the two differ where a refined score exceeds its bound.
+struct Ranked {
+  Candidate by;
+  float score;
+};
+using Lists = std::vector<std::vector<Ranked>>;
+
+// Room for one task, allocated once: fresh pages would cost more than the scan of a small index.
+struct WorkSpace {
+  std::array<std::vector<RabitqHit>, kRabitqQueries> hits;
+  AlignedBuffer tables;
+};
+
 }  // namespace
 
-// One query's tables for every codec of the index, in one allocation.
+// One query's tables for every codec of the index.
 struct QueryTables {
-  AlignedBuffer memory;
   const float* raw = nullptr;
   RabitqQuery b1{};
   ScalarQuery scalar{};
@@ -55,14 +70,13 @@ class FlatScan {
         norms2_(column("norms2")),
         raw_(column("raw")) {}
 
+  // Best first, at most k a query.
   std::vector<std::vector<Candidate>> run() {
-    lists_.resize(request_.nq);
-    if (config_.codecs.front().kind == Codec::Kind::kRaw) {
-      scan_raw();
-    } else {
-      scan_codes();
-    }
-    return std::move(lists_);
+    config_.codecs.front().kind == Codec::Kind::kRaw ? scan_raw() : scan_codes();
+    std::vector<std::vector<Candidate>> out(request_.nq);
+    parallel_for(request_.nq, request_.threads, [&](std::size_t q) { out[q] = finished(q); });
+    if (request_.counts != nullptr) *request_.counts = {request_.nq * rows(), refined_, rescored_};
+    return out;
   }
 
   std::vector<Candidate> within(std::size_t q, float similarity);
@@ -81,20 +95,19 @@ class FlatScan {
   void for_parts(std::size_t group, std::size_t enough, std::size_t keep, const Scan& scan);
 
   void scan_raw();
-  void exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep,
-                  std::vector<std::vector<Candidate>>& out) const;
-  void rescore_raw(std::size_t q, std::vector<Candidate>& list) const;
+  void exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, Lists& out) const;
 
   void scan_codes();
-  QueryTables tables_for(const float* query) const;
-  void code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep,
-                 std::vector<std::vector<Candidate>>& out) const;
-  void scan_b1(QueryTables* tables, std::size_t nq, Range range, std::vector<TopK>& pools) const;
+  std::size_t table_bytes() const { return ix_.padded_ * 7 + rabitq_table_bytes(ix_.padded_); }
+  QueryTables tables_for(const float* query, std::uint8_t* memory) const;
+  void code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space, Lists& out) const;
+  void scan_b1(QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, std::vector<TopK>& pools) const;
   void scan_scalar(const QueryTables& tables, Range range, TopK& pool) const;
   void refine(const QueryTables& tables, std::size_t base, const RabitqHit* hits, std::size_t count, TopK& pool) const;
   void scalar_similarities(const QueryTables& tables, std::size_t base, const std::uint32_t* which, std::size_t count,
                            float* out) const;
   float norm2(std::size_t row) const;
+  std::vector<Candidate> finished(std::size_t q);
 
   const Codec* refiner() const { return config_.codecs.size() > 1 ? &config_.codecs[1] : nullptr; }
   bool ends_raw() const { return config_.codecs.back().kind == Codec::Kind::kRaw; }
@@ -104,7 +117,8 @@ class FlatScan {
   const Kernels& kernels_;
   const SearchRequest& request_;
   std::vector<float> queries_;
-  std::vector<std::vector<Candidate>> lists_;
+  Lists lists_;
+  mutable std::atomic<std::uint64_t> refined_{0}, rescored_{0};
   const Column *b1_, *codes_, *scales_, *norms2_, *raw_;  // nullptr where the index has no such column
 };
 
@@ -119,28 +133,43 @@ void FlatScan::for_parts(std::size_t group, std::size_t enough, std::size_t keep
   } else {
     groups = std::min(nq, (groups + threads - 1) / threads * threads);
   }
-  std::vector<std::vector<std::vector<Candidate>>> found(groups * parts);
+  std::vector<Lists> found(groups * parts);
   parallel_for(groups * parts, threads, [&](std::size_t task) {
     const std::size_t g = task / parts, p = task % parts;
     const std::size_t q0 = nq * g / groups, q1 = nq * (g + 1) / groups;
     const Range range{blocks * p / parts * kBlockRows, std::min(rows(), blocks * (p + 1) / parts * kBlockRows)};
     scan(q0, q1 - q0, range, found[task]);
   });
-  for (std::size_t g = 0; g < groups; ++g) {
-    const std::size_t q0 = nq * g / groups;
-    for (std::size_t p = 0; p < parts; ++p) {
-      for (std::size_t i = 0; i < found[g * parts + p].size(); ++i) {
-        auto& list = lists_[q0 + i];
-        const auto& more = found[g * parts + p][i];
-        list.insert(list.end(), more.begin(), more.end());
-      }
+  lists_.resize(nq);
+  for (std::size_t task = 0; task < found.size(); ++task) {
+    const std::size_t q0 = nq * (task / parts) / groups;
+    for (std::size_t i = 0; i < found[task].size(); ++i) {
+      auto& list = lists_[q0 + i];
+      list.insert(list.end(), found[task][i].begin(), found[task][i].end());
     }
   }
   if (parts == 1) return;
   for (auto& list : lists_) {
-    TopK::sort(list, ix_.ids_);
+    std::sort(list.begin(), list.end(), [&](const Ranked& a, const Ranked& b) { return ix_.ids_.better(a.by, b.by); });
     if (list.size() > keep) list.resize(keep);
   }
+}
+
+// A raw last codec scores once more: a row's score is that of exact_score, whichever path found it.
+std::vector<Candidate> FlatScan::finished(std::size_t q) {
+  std::vector<Candidate> list;
+  list.reserve(lists_[q].size());
+  for (const Ranked& entry : lists_[q]) list.push_back({entry.score, entry.by.row});
+  if (ends_raw()) {
+    for (Candidate& c : list) {
+      kernels_.exact_score({query(q), raw_->row(static_cast<std::size_t>(c.row)), config_.codecs.back().type,
+                            config_.dim, config_.metric, nullptr, 1, &c.similarity});
+    }
+  }
+  rescored_.fetch_add(ends_raw() ? list.size() : 0, std::memory_order_relaxed);
+  ix_.ids_.sort(list);
+  if (list.size() > request_.k) list.resize(request_.k);
+  return list;
 }
 
 // ---- raw rows ------------------------------------------------------------------------------------------------------
@@ -152,11 +181,9 @@ void FlatScan::scan_raw() {
   for_parts(group, 8, keep, [&](std::size_t q0, std::size_t nq, Range range, auto& out) {
     exact_part(q0, nq, range, keep, out);
   });
-  parallel_for(request_.nq, request_.threads, [&](std::size_t q) { rescore_raw(q, lists_[q]); });
 }
 
-void FlatScan::exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep,
-                          std::vector<std::vector<Candidate>>& out) const {
+void FlatScan::exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, Lists& out) const {
   std::vector<Candidate> best(nq * keep, Candidate{-kInfinity, -1});
   AlignedBuffer scratch(kernels_.exact_topk_scratch(nq, kChunkRows, config_.dim, keep));
   for (std::size_t row = range.first; row < range.last;) {
@@ -168,32 +195,22 @@ void FlatScan::exact_part(std::size_t q0, std::size_t nq, Range range, std::size
   }
   out.resize(nq);
   for (std::size_t i = 0; i < nq; ++i) {
-    const Candidate* from = best.data() + i * keep;
-    out[i].assign(from, std::find_if(from, from + keep, [](const Candidate& c) { return c.row < 0; }));
+    for (std::size_t j = i * keep; j < (i + 1) * keep && best[j].row >= 0; ++j) {
+      out[i].push_back({best[j], best[j].similarity});
+    }
   }
-}
-
-// The score of a row is that of exact_score, whichever path found it.
-void FlatScan::rescore_raw(std::size_t q, std::vector<Candidate>& list) const {
-  for (Candidate& c : list) {
-    kernels_.exact_score({query(q), raw_->row(static_cast<std::size_t>(c.row)), config_.codecs.back().type, config_.dim,
-                          config_.metric, nullptr, 1, &c.similarity});
-  }
-  TopK::sort(list, ix_.ids_);
-  if (list.size() > request_.k) list.resize(request_.k);
 }
 
 // ---- codes ---------------------------------------------------------------------------------------------------------
 
-QueryTables FlatScan::tables_for(const float* query) const {
+QueryTables FlatScan::tables_for(const float* query, std::uint8_t* memory) const {
   const std::size_t padded = ix_.padded_, d = config_.dim;
-  const std::size_t lut = rabitq_table_bytes(padded);
-  QueryTables tables{AlignedBuffer(padded * 4 + lut + padded * 2 + padded), query, {}, {}, 0.0f};
-  auto* rotated = tables.memory.as<float>();
-  std::uint8_t* next = tables.memory.data() + padded * 4;
-  tables.b1.table.entries = next;
-  tables.scalar.words = reinterpret_cast<std::int16_t*>(next + lut);
-  tables.scalar.bytes = reinterpret_cast<std::int8_t*>(next + lut + padded * 2);
+  QueryTables tables;
+  tables.raw = query;
+  tables.b1.table.entries = memory;
+  auto* rotated = reinterpret_cast<float*>(memory + rabitq_table_bytes(padded));
+  tables.scalar.words = reinterpret_cast<std::int16_t*>(rotated + padded);
+  tables.scalar.bytes = reinterpret_cast<std::int8_t*>(tables.scalar.words + padded);
 
   const bool l2 = config_.metric == Metric::kL2;
   const float* centre = ix_.centre_.data();
@@ -202,7 +219,7 @@ QueryTables FlatScan::tables_for(const float* query) const {
   for (std::size_t j = 0; j < padded; ++j) norm2 += double{rotated[j]} * rotated[j];
   for (std::size_t j = 0; j < d; ++j) along += double{query[j]} * centre[j];
   tables.add = static_cast<float>(l2 ? -norm2 : along);
-  if (config_.codecs.front().kind == Codec::Kind::kB1) {
+  if (b1_ != nullptr) {
     kernels_.rabitq_table(rotated, padded, &tables.b1.table);
     tables.b1.add = tables.add;
     tables.b1.epsilon = request_.epsilon * static_cast<float>(std::sqrt(norm2));
@@ -212,50 +229,47 @@ QueryTables FlatScan::tables_for(const float* query) const {
 }
 
 void FlatScan::scan_codes() {
-  const std::size_t k = request_.k;
-  const std::size_t keep = ends_raw() && codes_ != nullptr ? kRawFactor * k : k;
-  for_parts(kRabitqQueries, kRabitqQueries, keep, [&](std::size_t q0, std::size_t nq, Range range, auto& out) {
+  const std::size_t keep = ends_raw() && codes_ != nullptr ? kRawFactor * request_.k : request_.k;
+  for_parts(kTaskQueries, kRabitqQueries, keep, [&](std::size_t q0, std::size_t nq, Range range, Lists& out) {
+    WorkSpace space;
+    space.tables = AlignedBuffer(kRabitqQueries * table_bytes());
+    for (auto& hits : space.hits) hits.resize(kRangeRows);
     for (std::size_t i = 0; i < nq; i += kRabitqQueries) {
-      code_part(q0 + i, std::min(kRabitqQueries, nq - i), range, keep, out);
+      code_part(q0 + i, std::min(kRabitqQueries, nq - i), range, keep, space, out);
     }
-  });
-  if (refiner() == nullptr) return;
-  parallel_for(request_.nq, request_.threads, [&](std::size_t q) {
-    if (ends_raw()) return rescore_raw(q, lists_[q]);
-    const QueryTables tables = tables_for(query(q));
-    for (Candidate& c : lists_[q]) {
-      const std::uint32_t row = static_cast<std::uint32_t>(c.row % kChunkRows);
-      scalar_similarities(tables, static_cast<std::size_t>(c.row) - row, &row, 1, &c.similarity);
-    }
-    TopK::sort(lists_[q], ix_.ids_);
   });
 }
 
-void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep,
-                         std::vector<std::vector<Candidate>>& out) const {
+void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space,
+                         Lists& out) const {
   std::array<QueryTables, kRabitqQueries> tables;
   std::vector<TopK> pools;
   for (std::size_t i = 0; i < nq; ++i) {
-    tables[i] = tables_for(query(q0 + i));
+    tables[i] = tables_for(query(q0 + i), space.tables.data() + i * table_bytes());
     pools.emplace_back(keep, ix_.ids_);
   }
-  if (config_.codecs.front().kind == Codec::Kind::kB1) {
-    scan_b1(tables.data(), nq, range, pools);
+  if (b1_ != nullptr) {
+    scan_b1(tables.data(), nq, range, space, pools);
   } else {
     for (std::size_t i = 0; i < nq; ++i) scan_scalar(tables[i], range, pools[i]);
   }
-  for (TopK& pool : pools) out.push_back(pool.take_sorted());
+  for (std::size_t i = 0; i < nq; ++i) {
+    auto& list = out.emplace_back();
+    for (const Candidate& c : pools[i].take_sorted()) {
+      list.push_back({c, c.similarity});
+      if (b1_ == nullptr || codes_ == nullptr) continue;
+      const auto row = static_cast<std::uint32_t>(c.row % kChunkRows);
+      scalar_similarities(tables[i], static_cast<std::size_t>(c.row) - row, &row, 1, &list.back().score);
+    }
+  }
 }
 
-void FlatScan::scan_b1(QueryTables* tables, std::size_t nq, Range range, std::vector<TopK>& pools) const {
-  std::array<std::vector<RabitqHit>, kRabitqQueries> hits;
+void FlatScan::scan_b1(QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
+                       std::vector<TopK>& pools) const {
   std::array<RabitqHit*, kRabitqQueries> out{};
   std::array<std::size_t, kRabitqQueries> counts{};
   std::array<RabitqQuery, kRabitqQueries> queries;
-  for (std::size_t i = 0; i < nq; ++i) {
-    hits[i].resize(kRangeRows);
-    out[i] = hits[i].data();
-  }
+  for (std::size_t i = 0; i < nq; ++i) out[i] = space.hits[i].data();
   std::size_t length = kFirstRows;
   for (std::size_t row = range.first; row < range.last; length = std::min(2 * length, kRangeRows)) {
     const std::size_t chunk_end = (row / kChunkRows + 1) * kChunkRows;
@@ -273,12 +287,13 @@ void FlatScan::scan_b1(QueryTables* tables, std::size_t nq, Range range, std::ve
 
 void FlatScan::refine(const QueryTables& tables, std::size_t base, const RabitqHit* hits, std::size_t count,
                       TopK& pool) const {
-  if (refiner() == nullptr) {
+  if (refiner() == nullptr) {  // B1 alone ranks by its estimates
     for (std::size_t i = 0; i < count; ++i) pool.push(hits[i].estimate, static_cast<std::int64_t>(base + hits[i].row));
     return pool.cut();
   }
   std::array<std::uint32_t, kRefineRows> which;
   std::array<float, kRefineRows> uppers, similarities;
+  std::uint64_t refined = 0;
   for (std::size_t i = 0; i < count;) {
     std::size_t kept = 0;
     for (; i < count && kept < kRefineRows; ++i) {
@@ -296,7 +311,9 @@ void FlatScan::refine(const QueryTables& tables, std::size_t base, const RabitqH
       pool.push(std::min(similarities[j], uppers[j]), static_cast<std::int64_t>(base + which[j]));
     }
     pool.cut();
+    refined += kept;
   }
+  refined_.fetch_add(refined, std::memory_order_relaxed);
 }
 
 float FlatScan::norm2(std::size_t row) const {
@@ -341,7 +358,8 @@ void FlatScan::scan_scalar(const QueryTables& tables, Range range, TopK& pool) c
 std::vector<Candidate> FlatScan::within(std::size_t q, float least) {
   const bool raw_scan = config_.codecs.front().kind == Codec::Kind::kRaw;
   QueryTables tables;
-  if (!raw_scan) tables = tables_for(query(q));
+  AlignedBuffer memory(raw_scan ? 0 : table_bytes());
+  if (!raw_scan) tables = tables_for(query(q), memory.data());
   tables.b1.threshold = least;
   std::vector<Candidate> found;
   std::vector<RabitqHit> hits(kRangeRows);
@@ -351,7 +369,7 @@ std::vector<Candidate> FlatScan::within(std::size_t q, float least) {
     const std::size_t end = std::min({rows(), row + kRangeRows, (row / kChunkRows + 1) * kChunkRows});
     std::size_t count = end - row;
     for (std::size_t i = 0; i < count; ++i) which[i] = static_cast<std::uint32_t>(i);
-    if (config_.codecs.front().kind == Codec::Kind::kB1) {
+    if (b1_ != nullptr) {
       RabitqHit* out = hits.data();
       kernels_.rabitq_scan({b1_->block(row / kBlockRows), end - row, ix_.padded_, config_.metric,
                             &tables.b1, 1, &out, &count});
@@ -371,7 +389,7 @@ std::vector<Candidate> FlatScan::within(std::size_t q, float least) {
     }
     row = end;
   }
-  TopK::sort(found, ix_.ids_);
+  ix_.ids_.sort(found);
   return found;
 }
 

@@ -1,6 +1,7 @@
 // Row positions <-> the caller's ids. While ids are 0, 1, 2, … nothing is stored at all.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -21,6 +22,15 @@ class IdMap {
   std::int64_t find(std::int64_t id) const;  // row, or -1
   std::int64_t next_id() const { return next_id_; }
   void raise_next_id(std::int64_t id) { next_id_ = id > next_id_ ? id : next_id_; }
+
+  // The order of every result list: higher similarity first, equal ones by smaller id.
+  bool better(const Candidate& a, const Candidate& b) const {
+    if (a.similarity != b.similarity) return a.similarity > b.similarity;
+    return id(static_cast<std::size_t>(a.row)) < id(static_cast<std::size_t>(b.row));
+  }
+  void sort(std::vector<Candidate>& list) const {
+    std::sort(list.begin(), list.end(), [this](const Candidate& a, const Candidate& b) { return better(a, b); });
+  }
 
   // Throws InvalidArgument, having changed nothing, when an id is negative, repeated, or already here.
   void check_new(std::span<const std::int64_t> ids, const char* operation) const;

@@ -26,8 +26,6 @@ class TopK {
   void cut();
   std::vector<Candidate> take_sorted();  // at most k, best first
 
-  static void sort(std::vector<Candidate>& entries, const IdMap& ids);
-
  private:
   static constexpr float kLowest = std::numeric_limits<float>::lowest();
 

@@ -47,6 +47,11 @@ class Input:
         return int(self.source.shape[1])
 
     @property
+    def ready(self) -> bool:
+        """Whether the kernels can read `source` as it lies."""
+        return _is_ready(self.source, self.kind)
+
+    @property
     def array(self) -> Array:
         """All rows, C-contiguous and of the kind's type: the source itself where it is that already."""
         return _ready(self.source, self.kind)
@@ -112,8 +117,6 @@ def like_input(array: Array, like: object) -> Any:
 
 def _kind(dtype: np.dtype[Any]) -> str | None:
     dtype = dtype.newbyteorder("=")
-    if dtype.name == "bfloat16":
-        return "bf16"
     if dtype in (np.float16, np.uint8):
         return "f16" if dtype == np.float16 else "u8"
     # float64 and the other integers are taken as numbers and become float32
@@ -121,14 +124,14 @@ def _kind(dtype: np.dtype[Any]) -> str | None:
 
 
 def _ready(rows: Array, kind: str) -> Array:
-    wanted = DTYPES[kind]
-    if kind == "bf16" and rows.dtype.name == "bfloat16":
-        rows = rows.view(np.uint16)
-    flags = rows.flags
-    if rows.dtype == wanted and flags.c_contiguous and flags.aligned:
-        return np.asarray(rows)
+    if _is_ready(rows, kind):
+        return rows
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf; the check for inf names its row
-        return np.require(rows, wanted, ["C", "A"])
+        return np.require(rows, DTYPES[kind], ["C", "A"])
+
+
+def _is_ready(rows: Array, kind: str) -> bool:
+    return rows.dtype == DTYPES[kind] and rows.flags.c_contiguous and rows.flags.aligned
 
 
 def _host_array(x: object, name: str, operation: str) -> tuple[Array, bool]:
@@ -136,18 +139,24 @@ def _host_array(x: object, name: str, operation: str) -> tuple[Array, bool]:
     if isinstance(x, np.ma.MaskedArray):
         raise UnsupportedType(f"{operation}: expected {name} without a mask; got a masked array")
     if isinstance(x, np.ndarray):
-        return x, False
+        return _plain(np.asarray(x))  # a memory map or a matrix becomes a plain view of itself
     if is_torch(x):
         return _from_torch(x, name, operation)
     _refuse_devices(x, name, operation)
     source: Any = x
     try:
-        return np.from_dlpack(source) if _prefers_dlpack(x) else np.asarray(source), False
+        array = np.from_dlpack(source) if _prefers_dlpack(x) else np.asarray(source)
     except (TypeError, ValueError, BufferError, RuntimeError, OverflowError) as error:
         raise UnsupportedType(
             f"{operation}: expected {name} as a NumPy array, a torch tensor or an object with __dlpack__;"
             f" got {type(x).__name__} ({error})"
         ) from error
+    return _plain(array)
+
+
+def _plain(array: Array) -> tuple[Array, bool]:
+    bf16 = array.dtype.name == "bfloat16"  # the type of ml_dtypes, which is never imported
+    return (array.view(np.uint16) if bf16 else array), bf16
 
 
 def _from_torch(tensor: Any, name: str, operation: str) -> tuple[Array, bool]:

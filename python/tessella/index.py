@@ -36,6 +36,17 @@ class RangeHits(NamedTuple):
     scores: Any
 
 
+class Explanation(NamedTuple):
+    """What a search cost, summed over its queries."""
+
+    spec: str
+    queries: int
+    rows: int
+    scanned: int  # rows looked at through the first codec
+    refined: int  # … through the second
+    rescored: int  # final candidates scored once more
+
+
 class Index:
     """Vectors with ids, compressed as the spec says, and the nearest of them for a query.
 
@@ -201,15 +212,21 @@ class Index:
         Cost: `Flat` n*dim multiply-adds a query; with B1, n*dim/8 bytes read and a few refinements.
         """
         rows = as_rows(q, "q", "search", self._dim)
-        wanted = whole_number(k, 1, "k", "search")
-        count = resolve_threads(threads, "search")
-        bound = _bound(epsilon, "search")
-        parts = [
-            self._engine.search(_as_float32(piece, rows.kind), wanted, bound, count)
-            for piece in (row_slices(rows, _SLICE_QUERIES) if rows.n else [rows.array])
-        ]
-        ids, scores = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        parts = self._search(rows, k, threads, epsilon)
+        ids, scores = parts[0][:2] if len(parts) == 1 else map(np.concatenate, list(zip(*parts, strict=True))[:2])
         return Hits(like_input(ids, rows), like_input(scores, rows))
+
+    def explain(self, q: object, k: int = 10, *, epsilon: float = 1.9) -> Explanation:
+        """Runs the search on one thread and tells what it cost: rows scanned, refined and re-scored.
+
+        >>> ix = Index("Flat", dim=2)
+        >>> ix.add([[1.0, 0.0], [0.0, 1.0]])
+        >>> ix.explain([[1.0, 1.0]], k=1)
+        Explanation(spec='Flat', queries=1, rows=2, scanned=2, refined=0, rescored=2)
+        """
+        rows = as_rows(q, "q", "explain", self._dim)
+        counts = [part[2] for part in self._search(rows, k, 1, epsilon, "explain")]
+        return Explanation(self.spec, rows.n, len(self), *(sum(column) for column in zip(*counts, strict=True)))
 
     def range_search(
         self, q: object, threshold: float, *, threads: int | None = None, epsilon: float = 1.9
@@ -293,6 +310,15 @@ class Index:
         return _restored, (self._header(), state)
 
     # ---- behind the door
+
+    def _search(
+        self, rows: Input, k: int, threads: int | None, epsilon: float, operation: str = "search"
+    ) -> list[tuple[Any, Any, tuple[int, int, int]]]:
+        wanted = whole_number(k, 1, "k", operation)
+        count = resolve_threads(threads, operation)
+        bound = _bound(epsilon, operation)
+        pieces = row_slices(rows, _SLICE_QUERIES) if rows.n else [rows.array]
+        return [self._engine.search(_as_float32(piece, rows.kind), wanted, bound, count) for piece in pieces]
 
     def _header(self) -> dict[str, Any]:
         return {"spec": self.spec, "dim": self._dim, "metric": self._metric, "seed": self._seed}

@@ -1,0 +1,54 @@
+// Launch shapes and the sizes that go with them, as data. Reasons stand beside the numbers; those that want a
+// measurement on a real chip say so.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tessella::cuda {
+
+// What one block of a scan works on.
+struct ScanShape {
+  int queries;  // of a tile; a block has one tile
+  int rows;     // of a tile; a block walks over tiles
+  int threads;
+  int blocks_per_multiprocessor;  // that fit at once
+};
+
+// Direct: a warp takes 4 rows x 8 queries = 32 sums, one for each lane. 256 rows between two looks at the lists.
+constexpr ScanShape kDirectShape{8, 256, 256, 4};
+constexpr int kDirectRowsPerWarp = 4;
+
+// Product on the CUDA cores: 8 x 8 sums a thread, so a float read from shared memory meets 8 others.
+constexpr ScanShape kProductShape{128, 128, 256, 2};
+constexpr int kProductDepth = 16;   // dimensions in shared memory at once, twice
+constexpr int kProductThreads = 16; // threads along each side of the tile
+
+// Product on the tensor cores: 4 warps of 64 x 64 sums; 3 stages of 24 KB let two blocks share an A100 as well.
+constexpr ScanShape kTensorShape{128, 128, 128, 2};
+constexpr int kTensorDepth = 32;
+constexpr int kTensorStages = 3;
+constexpr int kTensorWarpTile = 64;
+
+// Up to this many queries the direct scan, which reads the rows once for every 8, is taken to be faster. Estimates
+// from bandwidth and arithmetic rates (H200: 4.3 TB/s, 67 TFLOP/s f32, 790 bf16); to be measured.
+constexpr std::size_t kDirectQueriesF32 = 32;
+constexpr std::size_t kDirectQueriesHalf = 8;
+constexpr std::size_t kDirectQueriesByte = 16;
+
+// A scan works in chunks of growing size, so that each starts with the gates its forerunners left: about
+// k * kChunkGrowth rows of a chunk pass when rows come in random order.
+constexpr std::uint32_t kFirstChunkRows = 2048;
+constexpr std::uint32_t kChunkGrowth = 32;
+constexpr std::uint32_t kMaxChunkRows = 1u << 22;
+
+constexpr std::uint32_t kSpareSurvivors = 128;             // least room of a list beyond k and one tile
+constexpr std::size_t kSurvivorBytes = std::size_t{256} << 20;  // limit of all lists together
+constexpr std::uint32_t kMaxSegments = 1024;
+constexpr std::uint32_t kWaves = 2;  // blocks in turn on a multiprocessor, so that the last wave costs less
+
+constexpr int kMergeThreads = 256;   // a block a query
+constexpr int kFinishThreads = 128;  // a block a query
+constexpr int kRowThreads = 256;     // a warp a row or a query
+
+}  // namespace tessella::cuda
