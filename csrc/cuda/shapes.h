@@ -16,7 +16,7 @@ struct ScanShape {
 };
 
 // Direct: a warp takes 4 rows x 8 queries = 32 sums, one for each lane. 256 rows between two looks at the lists.
-constexpr ScanShape kDirectShape{8, 256, 256, 4};
+constexpr ScanShape kDirectShape{8, 256, 256, 2};
 constexpr int kDirectRowsPerWarp = 4;
 
 // Product on the CUDA cores: 8 x 8 sums a thread, so a float read from shared memory meets 8 others.
@@ -43,7 +43,10 @@ constexpr std::uint32_t kChunkGrowth = 32;
 constexpr std::uint32_t kMaxChunkRows = 1u << 22;
 
 constexpr std::uint32_t kSpareSurvivors = 128;             // least room of a list beyond k and one tile
-constexpr std::size_t kSurvivorBytes = std::size_t{256} << 20;  // limit of all lists together
+#ifndef TSL_SURVIVOR_BYTES  // the emulator's build makes it small, so that small tests meet the limit
+#define TSL_SURVIVOR_BYTES (std::size_t{256} << 20)
+#endif
+constexpr std::size_t kSurvivorBytes = TSL_SURVIVOR_BYTES;  // limit of all lists together
 constexpr std::uint32_t kMaxSegments = 1024;
 constexpr std::uint32_t kWaves = 2;  // blocks in turn on a multiprocessor, so that the last wave costs less
 

@@ -22,7 +22,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kProductQueries = 1024;       // queries that share one packing of the rows
 constexpr std::size_t kPoolBytes = 16u << 20;       // most memory for one task's candidate pools
-constexpr std::size_t kFirstRows = 256;             // a scan's first range, until a threshold is known
+constexpr std::size_t kFirstRows = 1024;             // a scan's first range, until a threshold is known
 constexpr std::size_t kRangeRows = 4096;            // its largest
 constexpr std::size_t kRefineRows = 64;             // rows refined between two looks at the threshold
 constexpr std::size_t kRawFactor = 4;               // a raw last stage re-scores this many times k
@@ -103,7 +103,7 @@ class FlatScan {
   void code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space, Lists& out) const;
   void scan_b1(QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, std::vector<TopK>& pools) const;
   void scan_scalar(const QueryTables& tables, Range range, TopK& pool) const;
-  void refine(const QueryTables& tables, std::size_t base, const RabitqHit* hits, std::size_t count, TopK& pool) const;
+  void refine(const QueryTables& tables, std::size_t base, RabitqHit* hits, std::size_t count, TopK& pool) const;
   void scalar_similarities(const QueryTables& tables, std::size_t base, const std::uint32_t* which, std::size_t count,
                            float* out) const;
   float norm2(std::size_t row) const;
@@ -285,18 +285,24 @@ void FlatScan::scan_b1(QueryTables* tables, std::size_t nq, Range range, WorkSpa
   }
 }
 
-void FlatScan::refine(const QueryTables& tables, std::size_t base, const RabitqHit* hits, std::size_t count,
+void FlatScan::refine(const QueryTables& tables, std::size_t base, RabitqHit* hits, std::size_t count,
                       TopK& pool) const {
   if (refiner() == nullptr) {  // B1 alone ranks by its estimates
     for (std::size_t i = 0; i < count; ++i) pool.push(hits[i].estimate, static_cast<std::int64_t>(base + hits[i].row));
     return pool.cut();
+  }
+  if (pool.threshold() == -kInfinity && count > 4 * request_.k) {
+    // Nothing is known yet: the rows that look best come first, so that most of the others need no second look.
+    std::nth_element(hits, hits + 2 * request_.k, hits + count,
+                     [](const RabitqHit& a, const RabitqHit& b) { return a.estimate > b.estimate; });
   }
   std::array<std::uint32_t, kRefineRows> which;
   std::array<float, kRefineRows> uppers, similarities;
   std::uint64_t refined = 0;
   for (std::size_t i = 0; i < count;) {
     std::size_t kept = 0;
-    for (; i < count && kept < kRefineRows; ++i) {
+    const std::size_t batch = i == 0 ? std::clamp(2 * request_.k, std::size_t{8}, kRefineRows) : kRefineRows;
+    for (; i < count && kept < batch; ++i) {
       if (hits[i].upper < pool.threshold()) continue;
       which[kept] = hits[i].row;
       uppers[kept++] = hits[i].upper;

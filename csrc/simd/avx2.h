@@ -9,7 +9,6 @@ namespace tessella::TSL_LEVEL {
 
 constexpr int kF32Lanes = 8;
 constexpr int kU8Lanes = 32;
-constexpr int kWordLanes = 16;
 constexpr int kTileQueries = 6, kTileVectors = 2;  // 12 sums, 2 row vectors, 1 broadcast: 15 of 16 registers
 
 struct F32 { __m256 v; };
@@ -37,6 +36,20 @@ TSL_INLINE F32 sub(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
 TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 TSL_INLINE F32 max_f32(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
+TSL_INLINE F32 min_f32(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
+TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
+  const __m256i to_sign = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+  const __m256i shifted = _mm256_sllv_epi32(_mm256_set1_epi32(static_cast<int>(mask)), to_sign);
+  return {_mm256_xor_ps(a.v, _mm256_and_ps(_mm256_castsi256_ps(shifted), _mm256_set1_ps(-0.0f)))};
+}
+// Each stage adds a lane's partner to the lane itself, taken with its sign.
+TSL_INLINE F32 hadamard(F32 a) {
+  const __m256 one = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1), two = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1),
+               four = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
+  a.v = _mm256_fmadd_ps(a.v, one, _mm256_permute_ps(a.v, 0xb1));
+  a.v = _mm256_fmadd_ps(a.v, two, _mm256_permute_ps(a.v, 0x4e));
+  return {_mm256_fmadd_ps(a.v, four, _mm256_permute2f128_ps(a.v, a.v, 0x01))};
+}
 TSL_INLINE float reduce_add(F32 a) {
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   half = _mm_add_ps(half, _mm_movehl_ps(half, half));
@@ -61,6 +74,27 @@ TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
 TSL_INLINE U8 high_nibbles(U8 a) { return low_nibbles({_mm256_srli_epi16(a.v, 4)}); }
 TSL_INLINE U8 lookup16(U8 table, U8 index) { return {_mm256_shuffle_epi8(table.v, index.v)}; }
 
+struct Codes64 { U8 v[2]; };
+TSL_INLINE Codes64 load_codes(const std::uint8_t* p) { return {{load_u8(p), load_u8(p + 32)}}; }
+TSL_INLINE Codes64 load_nibbles(const std::uint8_t* p) {
+  const U8 both = load_u8(p);
+  return {{low_nibbles(both), high_nibbles(both)}};
+}
+TSL_INLINE Codes64 load_pairs(const std::uint8_t* p) {
+  const __m256i all = _mm256_broadcastsi128_si256(load_16_bytes(p)), mask = _mm256_set1_epi8(3);
+  const __m256i low = _mm256_srlv_epi32(all, _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2));
+  return {{{_mm256_and_si256(low, mask)}, {_mm256_and_si256(_mm256_srli_epi16(low, 4), mask)}}};
+}
+TSL_INLINE Codes64 load_bits(const std::uint8_t* p) {
+  const __m256i all = _mm256_broadcastsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  const __m256i bit = _mm256_set1_epi64x(static_cast<std::int64_t>(0x8040201008040201u));
+  const __m256i own_byte = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const auto spread = [&](__m256i which) {
+    const __m256i chosen = _mm256_and_si256(_mm256_shuffle_epi8(all, which), bit);
+    return U8{_mm256_min_epu8(chosen, _mm256_set1_epi8(1))};
+  };
+  return {{spread(own_byte), spread(_mm256_add_epi8(own_byte, _mm256_set1_epi8(4)))}};
+}
 TSL_INLINE U16 zero_u16() { return {_mm256_setzero_si256()}; }
 TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
   even.v = _mm256_add_epi16(even.v, x.v);
@@ -77,15 +111,20 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
 }
 
 TSL_INLINE I32 zero_i32() { return {_mm256_setzero_si256()}; }
-TSL_INLINE I32 dot_words(I32 sum, const std::uint8_t* u, const std::int16_t* w) {
-  const __m256i wide = _mm256_cvtepu8_epi16(load_16_bytes(u));
-  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-  return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(wide, words))};
+TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int16_t* w) {
+  const __m256i* words = reinterpret_cast<const __m256i*>(w);
+  const auto products = [](__m256i wide, const __m256i* by) { return _mm256_madd_epi16(wide, _mm256_loadu_si256(by)); };
+  const auto even = [](U8 a) { return _mm256_and_si256(a.v, _mm256_set1_epi16(255)); };
+  const auto odd = [](U8 a) { return _mm256_srli_epi16(a.v, 8); };
+  const __m256i first = _mm256_add_epi32(products(even(u.v[0]), words), products(odd(u.v[0]), words + 2));
+  const __m256i second = _mm256_add_epi32(products(even(u.v[1]), words + 1), products(odd(u.v[1]), words + 3));
+  return {_mm256_add_epi32(sum.v, _mm256_add_epi32(first, second))};
 }
-TSL_INLINE I32 dot_bytes(I32 sum, U8 u, const std::int8_t* b) {
-  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b));
-  const __m256i pairs = _mm256_maddubs_epi16(u.v, bytes);
-  return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
+  const __m256i* bytes = reinterpret_cast<const __m256i*>(b);
+  const __m256i fours = _mm256_add_epi16(_mm256_maddubs_epi16(u.v[0].v, _mm256_loadu_si256(bytes)),
+                                         _mm256_maddubs_epi16(u.v[1].v, _mm256_loadu_si256(bytes + 1)));
+  return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(fours, _mm256_set1_epi16(1)))};
 }
 TSL_INLINE I32 add_i32(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) {

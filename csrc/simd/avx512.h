@@ -9,7 +9,6 @@ namespace tessella::TSL_LEVEL {
 
 constexpr int kF32Lanes = 16;
 constexpr int kU8Lanes = 64;
-constexpr int kWordLanes = 32;
 constexpr int kTileQueries = 14, kTileVectors = 2;  // 28 sums, 2 row vectors, 1 broadcast: 31 of 32 registers
 
 struct F32 { __m512 v; };
@@ -37,6 +36,20 @@ TSL_INLINE F32 sub(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 TSL_INLINE F32 max_f32(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
+TSL_INLINE F32 min_f32(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
+TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
+  return {_mm512_mask_sub_ps(a.v, static_cast<__mmask16>(mask), _mm512_set1_ps(-0.0f), a.v)};
+}
+// Each stage adds a lane's partner to the lane itself, taken with its sign.
+TSL_INLINE F32 hadamard(F32 a) {
+  const auto stage = [](__m512 x, __mmask16 minus, __m512 partner) {
+    return _mm512_mask_sub_ps(_mm512_add_ps(partner, x), minus, partner, x);
+  };
+  a.v = stage(a.v, 0xaaaa, _mm512_permute_ps(a.v, 0xb1));
+  a.v = stage(a.v, 0xcccc, _mm512_permute_ps(a.v, 0x4e));
+  a.v = stage(a.v, 0xf0f0, _mm512_shuffle_f32x4(a.v, a.v, 0xb1));
+  return {stage(a.v, 0xff00, _mm512_shuffle_f32x4(a.v, a.v, 0x4e))};
+}
 TSL_INLINE float reduce_add(F32 a) {
   const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
   __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
@@ -58,6 +71,23 @@ TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
 TSL_INLINE U8 high_nibbles(U8 a) { return low_nibbles({_mm512_srli_epi16(a.v, 4)}); }
 TSL_INLINE U8 lookup16(U8 table, U8 index) { return {_mm512_shuffle_epi8(table.v, index.v)}; }
 
+struct Codes64 { U8 v[1]; };
+TSL_INLINE Codes64 load_codes(const std::uint8_t* p) { return {{load_u8(p)}}; }
+TSL_INLINE Codes64 load_nibbles(const std::uint8_t* p) {
+  const __m256i both = load_32_bytes(p);
+  const __m512i spread = _mm512_inserti64x4(_mm512_castsi256_si512(both), _mm256_srli_epi16(both, 4), 1);
+  return {{low_nibbles({spread})}};
+}
+TSL_INLINE Codes64 load_pairs(const std::uint8_t* p) {
+  const __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m512i shifts = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+  return {{and_u8({_mm512_srlv_epi32(all, shifts)}, set_u8(3))}};
+}
+TSL_INLINE Codes64 load_bits(const std::uint8_t* p) {
+  std::uint64_t bits;
+  __builtin_memcpy(&bits, p, 8);
+  return {{{_mm512_maskz_set1_epi8(bits, 1)}}};
+}
 TSL_INLINE U16 zero_u16() { return {_mm512_setzero_si512()}; }
 TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
   even.v = _mm512_add_epi16(even.v, x.v);
@@ -77,11 +107,13 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even_sums, U16 odd_sums) {
 }
 
 TSL_INLINE I32 zero_i32() { return {_mm512_setzero_si512()}; }
-TSL_INLINE I32 dot_words(I32 sum, const std::uint8_t* u, const std::int16_t* w) {
-  return {_mm512_dpwssd_epi32(sum.v, _mm512_cvtepu8_epi16(load_32_bytes(u)), _mm512_loadu_si512(w))};
+TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int16_t* w) {
+  const __m512i even = _mm512_and_si512(u.v[0].v, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(u.v[0].v, 8);
+  sum.v = _mm512_dpwssd_epi32(sum.v, even, _mm512_loadu_si512(w));
+  return {_mm512_dpwssd_epi32(sum.v, odd, _mm512_loadu_si512(w + 32))};
 }
-TSL_INLINE I32 dot_bytes(I32 sum, U8 u, const std::int8_t* b) {
-  return {_mm512_dpbusd_epi32(sum.v, u.v, _mm512_loadu_si512(b))};
+TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
+  return {_mm512_dpbusd_epi32(sum.v, u.v[0].v, _mm512_loadu_si512(b))};
 }
 TSL_INLINE I32 add_i32(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) {

@@ -9,7 +9,6 @@ namespace tessella::TSL_LEVEL {
 
 constexpr int kF32Lanes = 4;
 constexpr int kU8Lanes = 16;
-constexpr int kWordLanes = 16;
 constexpr int kTileQueries = 6, kTileVectors = 4;  // 24 sums, 4 row vectors, 1 broadcast: 29 of 32 registers
 
 struct F32 { float32x4_t v; };
@@ -35,6 +34,18 @@ TSL_INLINE F32 sub(F32 a, F32 b) { return {vsubq_f32(a.v, b.v)}; }
 TSL_INLINE F32 mul(F32 a, F32 b) { return {vmulq_f32(a.v, b.v)}; }
 TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
 TSL_INLINE F32 max_f32(F32 a, F32 b) { return {vmaxq_f32(a.v, b.v)}; }
+TSL_INLINE F32 min_f32(F32 a, F32 b) { return {vminq_f32(a.v, b.v)}; }
+TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
+  const std::uint32_t lane_bit[4] = {1, 2, 4, 8};
+  const uint32x4_t chosen = vtstq_u32(vdupq_n_u32(mask), vld1q_u32(lane_bit));
+  return {vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(a.v), vshlq_n_u32(chosen, 31)))};
+}
+// Each stage adds a lane's partner to the lane itself, taken with its sign.
+TSL_INLINE F32 hadamard(F32 a) {
+  const float one[4] = {1, -1, 1, -1}, two[4] = {1, 1, -1, -1};
+  a.v = vfmaq_f32(vrev64q_f32(a.v), a.v, vld1q_f32(one));
+  return {vfmaq_f32(vextq_f32(a.v, a.v, 2), a.v, vld1q_f32(two))};
+}
 TSL_INLINE float reduce_add(F32 a) {
   const float32x2_t half = vadd_f32(vget_low_f32(a.v), vget_high_f32(a.v));
   return vget_lane_f32(half, 0) + vget_lane_f32(half, 1);
@@ -60,6 +71,29 @@ TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
 TSL_INLINE U8 high_nibbles(U8 a) { return {vshrq_n_u8(a.v, 4)}; }
 TSL_INLINE U8 lookup16(U8 table, U8 index) { return {vqtbl1q_u8(table.v, index.v)}; }
 
+struct Codes64 { U8 v[4]; };
+TSL_INLINE Codes64 load_codes(const std::uint8_t* p) {
+  return {{load_u8(p), load_u8(p + 16), load_u8(p + 32), load_u8(p + 48)}};
+}
+TSL_INLINE Codes64 load_nibbles(const std::uint8_t* p) {
+  const U8 first = load_u8(p), second = load_u8(p + 16);
+  return {{low_nibbles(first), low_nibbles(second), high_nibbles(first), high_nibbles(second)}};
+}
+TSL_INLINE Codes64 load_pairs(const std::uint8_t* p) {
+  const uint8x16_t all = vld1q_u8(p);
+  const U8 mask = set_u8(3);
+  return {{and_u8({all}, mask), and_u8({vshrq_n_u8(all, 2)}, mask), and_u8({vshrq_n_u8(all, 4)}, mask),
+           {vshrq_n_u8(all, 6)}}};
+}
+TSL_INLINE Codes64 load_bits(const std::uint8_t* p) {
+  const std::uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  Codes64 r;
+  for (int i = 0; i < 4; ++i) {
+    const uint8x16_t own_byte = vcombine_u8(vdup_n_u8(p[2 * i]), vdup_n_u8(p[2 * i + 1]));
+    r.v[i] = {vshrq_n_u8(vtstq_u8(own_byte, vld1q_u8(bit)), 7)};
+  }
+  return r;
+}
 TSL_INLINE U16 zero_u16() { return {vdupq_n_u16(0)}; }
 TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
   even.v = vaddq_u16(even.v, vreinterpretq_u16_u8(x.v));
@@ -74,21 +108,27 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
 }
 
 TSL_INLINE I32 zero_i32() { return {vdupq_n_s32(0)}; }
-TSL_INLINE I32 dot_words(I32 sum, const std::uint8_t* u, const std::int16_t* w) {
-  const uint8x16_t bytes = vld1q_u8(u);
-  const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
-  const int16x8_t high = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(bytes)));
-  const int16x8_t w0 = vld1q_s16(w), w1 = vld1q_s16(w + 8);
-  sum.v = vmlal_s16(sum.v, vget_low_s16(low), vget_low_s16(w0));
-  sum.v = vmlal_high_s16(sum.v, low, w0);
-  sum.v = vmlal_s16(sum.v, vget_low_s16(high), vget_low_s16(w1));
-  return {vmlal_high_s16(sum.v, high, w1)};
+TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int16_t* w) {
+  for (int i = 0; i < 4; ++i) {
+    const uint16x8_t pairs = vreinterpretq_u16_u8(u.v[i].v);
+    const int16x8_t even = vreinterpretq_s16_u16(vandq_u16(pairs, vdupq_n_u16(255)));
+    const int16x8_t odd = vreinterpretq_s16_u16(vshrq_n_u16(pairs, 8));
+    const int16x8_t by_even = vld1q_s16(w + 8 * i), by_odd = vld1q_s16(w + 32 + 8 * i);
+    sum.v = vmlal_s16(sum.v, vget_low_s16(even), vget_low_s16(by_even));
+    sum.v = vmlal_high_s16(sum.v, even, by_even);
+    sum.v = vmlal_s16(sum.v, vget_low_s16(odd), vget_low_s16(by_odd));
+    sum.v = vmlal_high_s16(sum.v, odd, by_odd);
+  }
+  return sum;
 }
-TSL_INLINE I32 dot_bytes(I32 sum, U8 u, const std::int8_t* b) {
-  const int8x16_t bytes = vld1q_s8(b);
-  const int16x8_t low = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(u.v))), vmovl_s8(vget_low_s8(bytes)));
-  const int16x8_t high = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(u.v))), vmovl_s8(vget_high_s8(bytes)));
-  return {vpadalq_s16(vpadalq_s16(sum.v, low), high)};
+TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
+  for (int i = 0; i < 4; i += 2) {
+    const int8x16_t a0 = vreinterpretq_s8_u8(u.v[i].v), a1 = vreinterpretq_s8_u8(u.v[i + 1].v);
+    const int8x16_t b0 = vld1q_s8(b + 16 * i), b1 = vld1q_s8(b + 16 * i + 16);
+    const int16x8_t fours = vmlal_s8(vmull_s8(vget_low_s8(a0), vget_low_s8(b0)), vget_low_s8(a1), vget_low_s8(b1));
+    sum.v = vpadalq_s16(sum.v, vmlal_high_s8(vmlal_high_s8(fours, a0, b0), a1, b1));
+  }
+  return sum;
 }
 TSL_INLINE I32 add_i32(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return vaddvq_s32(a.v); }

@@ -8,7 +8,6 @@ namespace tessella::TSL_LEVEL {
 
 constexpr int kF32Lanes = 4;
 constexpr int kU8Lanes = 32;
-constexpr int kWordLanes = 16;  // dims per dot_words step
 constexpr int kTileQueries = 4, kTileVectors = 2;
 
 struct F32 { float v[kF32Lanes]; };
@@ -31,6 +30,12 @@ TSL_INLINE F32 sub(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i]
 TSL_INLINE F32 mul(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] * b.v[i]; return r; }
 TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]); return r; }
 TSL_INLINE F32 max_f32(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return r; }
+TSL_INLINE F32 min_f32(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return r; }
+TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) { TSL_EACH(i, kF32Lanes) if ((mask >> i) & 1) a.v[i] = -a.v[i]; return a; }
+TSL_INLINE F32 hadamard(F32 a) {
+  const float s = a.v[0] + a.v[1], t = a.v[0] - a.v[1], u = a.v[2] + a.v[3], w = a.v[2] - a.v[3];
+  return F32{{s + u, t + w, s - u, t - w}};
+}
 TSL_INLINE float reduce_add(F32 a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 TSL_INLINE std::uint32_t ge_mask(F32 a, F32 b) {
   std::uint32_t mask = 0;
@@ -56,6 +61,23 @@ TSL_INLINE U8 lookup16(U8 table, U8 index) {
   return r;
 }
 
+struct Codes64 { U8 v[64 / kU8Lanes]; };
+TSL_INLINE Codes64 load_codes(const std::uint8_t* p) { return {{load_u8(p), load_u8(p + kU8Lanes)}}; }
+// Byte i holds dims i, i + stride, ..., `bits` bits each, from bit 0.
+TSL_INLINE Codes64 load_fields(const std::uint8_t* p, int bits, int stride) {
+  Codes64 r;
+  TSL_EACH(i, 64) {
+    r.v[i / kU8Lanes].v[i % kU8Lanes] = static_cast<std::uint8_t>((p[i % stride] >> (i / stride * bits)) & ((1 << bits) - 1));
+  }
+  return r;
+}
+TSL_INLINE Codes64 load_nibbles(const std::uint8_t* p) { return load_fields(p, 4, 32); }
+TSL_INLINE Codes64 load_pairs(const std::uint8_t* p) { return load_fields(p, 2, 16); }
+TSL_INLINE Codes64 load_bits(const std::uint8_t* p) {
+  Codes64 r;
+  TSL_EACH(i, 64) r.v[i / kU8Lanes].v[i % kU8Lanes] = (p[i / 8] >> (i % 8)) & 1;
+  return r;
+}
 TSL_INLINE U16 zero_u16() { U16 r; TSL_EACH(i, kU8Lanes / 2) r.v[i] = 0; return r; }
 TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
   TSL_EACH(i, kU8Lanes / 2) even.v[i] = static_cast<std::uint16_t>(even.v[i] + x.v[2 * i] + (x.v[2 * i + 1] << 8));
@@ -68,12 +90,12 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
 }
 
 TSL_INLINE I32 zero_i32() { return I32{0}; }
-TSL_INLINE I32 dot_words(I32 sum, const std::uint8_t* u, const std::int16_t* w) {
-  TSL_EACH(i, kWordLanes) sum.v += static_cast<std::int32_t>(u[i]) * w[i];
+TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int16_t* w) {
+  TSL_EACH(i, 64) sum.v += static_cast<std::int32_t>(u.v[i / kU8Lanes].v[i % kU8Lanes]) * w[i % 2 * 32 + i / 2];
   return sum;
 }
-TSL_INLINE I32 dot_bytes(I32 sum, U8 u, const std::int8_t* b) {
-  TSL_EACH(i, kU8Lanes) sum.v += static_cast<std::int32_t>(u.v[i]) * b[i];
+TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
+  TSL_EACH(i, 64) sum.v += static_cast<std::int32_t>(u.v[i / kU8Lanes].v[i % kU8Lanes]) * b[i];
   return sum;
 }
 TSL_INLINE I32 add_i32(I32 a, I32 b) { return I32{a.v + b.v}; }

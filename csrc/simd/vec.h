@@ -2,12 +2,15 @@
 // header brings that level's words into tessella::<level>. Every level offers the same ones:
 //
 //   F32  kF32Lanes floats    zero_f32 set_f32 load_f32 store_f32 load_f16 load_bf16 load_u8_f32 load_u16_f32
-//                            add sub mul fma(a,b,c)=a*b+c max_f32 reduce_add ge_mask store_round_u8
+//                            add sub mul fma(a,b,c)=a*b+c min_f32 max_f32 reduce_add ge_mask store_round_u8
+//                            negate_where(x, lane mask) hadamard (Walsh-Hadamard transform of the lanes)
 //   U8   kU8Lanes bytes      load_u8 store_u8 set_u8 and_u8 or_u8 add_u8 low_nibbles high_nibbles
 //                            lookup16 (each 16-byte lane looks up in its own 16 entries)
 //   U16  the same bits       zero_u16 accumulate_bytes(even, odd, x) store_rows (sums in row order)
-//   I32  integer sums        zero_i32 dot_words (kWordLanes u8 x s16) dot_bytes (kU8Lanes u8 x s8, pairs of products
-//                            within 16 bits) add_i32 reduce_add_i32
+//   Codes64  64 bytes        load_codes load_nibbles load_pairs load_bits: a byte a dimension, in order, from 64, 32
+//                            (dims i and i+32), 16 (dims i, i+16, i+32, i+48) or 8 bytes (bit 0 first); .v[64 / kU8Lanes]
+//   I32  integer sums        zero_i32 add_i32 reduce_add_i32 dot_words (Codes64 x 64 s16: the even dims, then the odd)
+//                            dot_bytes (Codes64 x 64 s8; the sum of any four products within 16 bits)
 #pragma once
 
 #include <cstddef>

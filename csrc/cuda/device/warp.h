@@ -52,19 +52,22 @@ __device__ inline std::uint32_t warp_running_sum(std::uint32_t value) {
 }
 
 // 32 values in each of 32 lanes -> lane l gets the sum over the lanes of value l, by 31 shuffles instead of 160.
-// All 32 sums add in the same order, so equal inputs have equal sums wherever they stand.
+// All 32 sums add in the same order, so equal inputs have equal sums wherever they stand. A recursion, because every
+// index must be a constant for the values to stay in registers.
+template <int kHalf = kWarp / 2>
 __device__ inline float transposed_sum(float (&values)[kWarp]) {
+  if constexpr (kHalf == 0) {
+    return values[0];
+  } else {
+    const bool upper = (lane_index() & kHalf) != 0;
 #pragma unroll
-  for (int half = kWarp / 2; half > 0; half /= 2) {
-    const bool upper = (lane_index() & half) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float kept = upper ? values[i + half] : values[i];
-      const float sent = upper ? values[i] : values[i + half];
-      values[i] = kept + __shfl_xor_sync(kAllLanes, sent, half);
+    for (int i = 0; i < kHalf; ++i) {
+      const float kept = upper ? values[i + kHalf] : values[i];
+      const float sent = upper ? values[i] : values[i + kHalf];
+      values[i] = kept + __shfl_xor_sync(kAllLanes, sent, kHalf);
     }
+    return transposed_sum<kHalf / 2>(values);
   }
-  return values[0];
 }
 
 }  // namespace tessella::cuda

@@ -93,7 +93,7 @@ template <typename T>
 void launch_score(const ExactScore& job) {
   const auto d = static_cast<std::uint32_t>(job.d);
   const auto blocks = static_cast<unsigned>((job.count + kRowThreads / kWarp - 1) / (kRowThreads / kWarp));
-  launch(exact_score_rows<T>, blocks, kRowThreads, 0, job.stream, job,
+  launch(exact_score_rows<T>, blocks, kRowThreads, 0, nullptr, job,
          can_load_packed<kChunk<T>>(static_cast<const T*>(job.rows), d));
 }
 

@@ -30,7 +30,7 @@ def binary_decode(codes: Codes, d: int) -> npt.NDArray[np.float32]:
 def binary_hamming(a: Codes, b: Codes) -> npt.NDArray[np.int32]:
     """Differing bits of every code of a (na, bytes) with every code of b (nb, bytes) -> (na, nb)."""
     differing = np.unpackbits(a[:, None, :] ^ b[None, :, :], axis=2)
-    return differing.sum(axis=2, dtype=np.int32)
+    return np.asarray(differing.sum(axis=2, dtype=np.int32))
 
 
 def binary_dot(queries: FloatArray, codes: Codes) -> npt.NDArray[np.float64]:

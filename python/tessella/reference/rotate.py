@@ -34,7 +34,7 @@ def splitmix64(counter: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def rotate_signs(padded: int, seed: int = DEFAULT_SEED) -> npt.NDArray[np.uint64]:
-    """The sign bits of all rounds, (4, D/64) words; bit j % 64 of word j / 64 set means -1 for coordinate j."""
+    """Sign bits of all rounds, (4, D/64) words: bit j % 64 of word j // 64 set means -1 for coordinate j."""
     words = padded // 64
     counters = np.uint64(seed) + np.arange(ROUNDS * words, dtype=np.uint64)
     return splitmix64(counters).reshape(ROUNDS, words)
@@ -43,13 +43,13 @@ def rotate_signs(padded: int, seed: int = DEFAULT_SEED) -> npt.NDArray[np.uint64
 def signs_as_floats(signs: npt.NDArray[np.uint64], dtype: npt.DTypeLike) -> FloatArray:
     """(4, D/64) words -> (4, D) of +1 and -1."""
     bits = np.unpackbits(signs.astype("<u8").view(np.uint8), axis=1, bitorder="little")
-    return 1 - 2 * bits.astype(dtype)
+    return np.asarray(1 - 2 * bits.astype(dtype))
 
 
 def hadamard(x: FloatArray) -> FloatArray:
     """Normalised Walsh–Hadamard transform of the last axis, a power of two: its own inverse."""
     h = x.shape[-1]
-    y = x * x.dtype.type(1 / np.sqrt(h))
+    y: FloatArray = x * x.dtype.type(1 / np.sqrt(h))
     stride = 1
     while stride < h:
         pairs = y.reshape(*x.shape[:-1], -1, 2, stride)
@@ -62,7 +62,7 @@ def hadamard(x: FloatArray) -> FloatArray:
 def turn_halves(y: FloatArray) -> FloatArray:
     """Givens turn by 45 degrees between the two halves: its own inverse."""
     a, b = np.split(y, 2, axis=-1)
-    return np.concatenate([a + b, a - b], axis=-1) * y.dtype.type(np.sqrt(0.5))
+    return np.asarray(np.concatenate([a + b, a - b], axis=-1) * y.dtype.type(np.sqrt(0.5)))
 
 
 def transform_window(y: FloatArray, i: int) -> FloatArray:

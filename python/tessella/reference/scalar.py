@@ -1,13 +1,13 @@
 """Scalar codes of rotated residuals: 2 to 8 bits a dimension and one unbiased scale.
 
-A rotated residual r (D floats) looks like |r|/sqrt(D) times a unit Gaussian, so each coordinate goes to one of
-2^b levels made for a Gaussian. With v the levels' values, scale = |r|^2 / <v, r> makes <r, q'> ~ scale <v, q'>
-unbiased over the random rotation (RaBitQ: Gao & Long, arXiv 2405.12497 and 2409.09913; EDEN: Vargaftik et al.,
-ICML 2022).
+A rotated residual r (D floats) looks like sigma = |r|/sqrt(D) times a unit Gaussian, so each coordinate goes to
+one of 2^b levels made for a Gaussian. With v the levels' values, scale = |r|^2 / <v, r> makes <r, q'> ~ scale
+<v, q'> unbiased over the random rotation (RaBitQ: Gao & Long, arXiv 2405.12497 and 2409.09913; EDEN: Vargaftik
+et al., ICML 2022).
 
-* uniform grid: v_j = u_j - (2^b - 1)/2, step kappa_b |r|/sqrt(D), kappa_b the best step for a unit Gaussian;
-* Lloyd–Max grid (4 bits): the levels with the least squared error for a Gaussian, as bytes (Lloyd, 1982; Max,
-  1960), v_j = level - 127.5.
+* uniform grid: v_j = u_j - (2^b - 1)/2, step kappa_b sigma, kappa_b the best step for a unit Gaussian;
+* Lloyd–Max grid (4 bits): the levels of least squared error for a Gaussian (Lloyd, 1982; Max, 1960), rounded to
+  6 bits, v_j = LLOYD_LEVELS[u_j] - 29.5. The unit is the one at which this rounding costs least.
 
 Decisions are made in float32 with one multiplication and one addition; sums that a decision depends on are
 taken in float64 in a fixed order, so that every level writes the same bytes.
@@ -22,13 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
 KAPPA = {2: 0.9957, 3: 0.5860, 4: 0.3352, 5: 0.1881, 6: 0.1041, 7: 0.0569, 8: 0.0308}
-# Lloyd–Max levels of a unit Gaussian, and the same as bytes: (byte - 127.5) * LLOYD_STEP ~ level.
-LLOYD_LEVELS = np.array([0.1283950, 0.3880483, 0.6567591, 0.9423405, 1.2562309, 1.6180464, 2.0690172, 2.7325896])
-LLOYD_LEVELS = np.concatenate([-LLOYD_LEVELS[::-1], LLOYD_LEVELS])
-LLOYD_BYTES = np.rint(LLOYD_LEVELS / LLOYD_LEVELS[-1] * 127.5 + 127.5).astype(np.uint8)
+LLOYD_LEVELS = np.array([0, 7, 12, 16, 19, 22, 25, 28, 31, 34, 37, 40, 43, 47, 52, 59], dtype=np.uint8)
+LLOYD_MIDDLE = 29.5
+LLOYD_UNIT = 10.86  # units of a level in one sigma
+SHORTEST_STEP = 1e-37  # its inverse is still a float32
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class ScalarCodes:
     """codes (n, D*b/8) uint8, scales (n,) float32, norms2 (n,) float32: |r|^2."""
 
     codes: Codes
-    scales: npt.NDArray[np.float32]
-    norms2: npt.NDArray[np.float32]
+    scales: Floats
+    norms2: Floats
 
 
 def sum_products(a: FloatArray, b: FloatArray) -> npt.NDArray[np.float64]:
@@ -50,42 +51,46 @@ def sum_products(a: FloatArray, b: FloatArray) -> npt.NDArray[np.float64]:
     return np.asarray((pairs[:, 0] + pairs[:, 1]) + (pairs[:, 2] + pairs[:, 3]))
 
 
-def quantize_uniform(r: FloatArray, inverse_step: npt.NDArray[np.float32], bits: int) -> Codes:
-    """Nearest of 2^b equal steps around 0: u_j = rint(clamp(r_j / step + (2^b - 1)/2))."""
-    top = np.float32(2**bits - 1)
-    u = r * inverse_step[:, None] + top / np.float32(2)
-    return np.rint(np.clip(u, np.float32(0), top)).astype(np.uint8)
+def round_codes(r: FloatArray, step: FloatArray, middle: float, top: float) -> FloatArray:
+    """rint(clamp(r / step + middle, 0, top)) of rows r (n, D), a step (n,) each; a step too short is infinite."""
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.where(step > SHORTEST_STEP, 1 / step, 0).astype(np.float32)
+    shifted = r * inverse[:, None] + np.float32(middle)
+    return np.asarray(np.rint(np.clip(shifted, np.float32(0), np.float32(top))))
 
 
-def quantize_lloyd(r: FloatArray, inverse_sigma: npt.NDArray[np.float32]) -> Codes:
-    """Index of the nearest of the 16 levels: how many midpoints lie at or below r_j / sigma."""
-    midpoints = ((LLOYD_LEVELS[1:] + LLOYD_LEVELS[:-1]) / 2).astype(np.float32)
-    scaled = r * inverse_sigma[:, None]
-    return np.searchsorted(midpoints, scaled.ravel(), side="right").reshape(r.shape).astype(np.uint8)
+def quantize_uniform(r: FloatArray, step: FloatArray, bits: int) -> Codes:
+    """The nearest of 2^b values around 0, a step apart."""
+    top = 2**bits - 1
+    return round_codes(r, step, top / 2, top).astype(np.uint8)
 
 
-def code_values(u: Codes, bits: int, grid: str) -> npt.NDArray[np.float32]:
+def quantize_lloyd(r: FloatArray, sigma: FloatArray) -> Codes:
+    """The nearest of the 16 levels. Cells end half-way between levels, on half units, which are counted."""
+    half_units = round_codes(r, sigma / (2 * LLOYD_UNIT), 2 * LLOYD_MIDDLE - 0.5, 4 * LLOYD_MIDDLE)
+    ends = LLOYD_LEVELS[1:].astype(np.float32) + LLOYD_LEVELS[:-1]
+    return np.asarray(np.searchsorted(ends, half_units, side="right")).astype(np.uint8)
+
+
+def code_values(u: Codes, bits: int, grid: str) -> Floats:
     """v of codes u (n, D) in 0..2^b-1."""
     if grid == "lloyd":
-        return LLOYD_BYTES[u].astype(np.float32) - np.float32(127.5)
-    return u.astype(np.float32) - np.float32((2**bits - 1) / 2)
+        return np.asarray(LLOYD_LEVELS[u].astype(np.float32) - np.float32(LLOYD_MIDDLE))
+    return np.asarray(u.astype(np.float32) - np.float32((2**bits - 1) / 2))
 
 
-def scalar_encode(residuals: npt.NDArray[np.float32], bits: int, grid: str = "uniform") -> ScalarCodes:
-    """Codes and factors of rotated residuals (n, D).
-
-    A residual that is zero, or so short (about 1e-36) that 1/step is no float32, has scale 0.
-    """
-    n, padded = residuals.shape
-    kappa = KAPPA[bits] if grid == "uniform" else 1.0
+def scalar_encode(residuals: Floats, bits: int, grid: str = "uniform") -> ScalarCodes:
+    """Codes and factors of rotated residuals (n, D). A residual of zero, or below about 1e-36, has scale 0."""
     norms2 = sum_products(residuals, residuals)
-    with np.errstate(divide="ignore", over="ignore"):
-        inverse = (np.sqrt(np.float64(padded)) / (kappa * np.sqrt(norms2))).astype(np.float32)
-    inverse = np.where(np.isfinite(inverse), inverse, np.float32(0))
-    u = quantize_uniform(residuals, inverse, bits) if grid == "uniform" else quantize_lloyd(residuals, inverse)
-    products = sum_products(code_values(u, bits, grid), residuals)
+    sigma = np.sqrt(norms2 / residuals.shape[1])
+    if grid == "lloyd":
+        step, u = sigma / (2 * LLOYD_UNIT), quantize_lloyd(residuals, sigma)
+    else:
+        step = sigma * KAPPA[bits]
+        u = quantize_uniform(residuals, step, bits)
+    along = sum_products(code_values(u, bits, grid), residuals)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        scales = np.where(inverse > 0, norms2 / products, 0.0).astype(np.float32)
+        scales = np.where(step > SHORTEST_STEP, norms2 / along, 0.0).astype(np.float32)
         return ScalarCodes(pack_codes(u, bits), scales, norms2.astype(np.float32))
 
 
@@ -121,20 +126,46 @@ def unpack_codes(codes: Codes, padded: int, bits: int) -> Codes:
         if plane == 1:
             fields = np.unpackbits(part, axis=2, bitorder="little")
         else:
-            shifts = np.arange(8 // plane, dtype=np.uint8)[:, None] * plane
-            fields = ((part[:, :, None, :] >> shifts) & (2**plane - 1)).reshape(u.shape)
-        u = (u << (plane % 8)) | fields
+            shifts = np.arange(8 // plane, dtype=np.uint8)[:, None] * np.uint8(plane)
+            fields = ((part[:, :, None, :] >> shifts) & np.uint8(2**plane - 1)).reshape(u.shape)
+        u = (u << np.uint8(plane % 8)) | fields
     return u.reshape(len(codes), padded)
 
 
-def scalar_decode(codes: Codes, padded: int, bits: int, grid: str = "uniform") -> npt.NDArray[np.float32]:
+def scalar_decode(codes: Codes, padded: int, bits: int, grid: str = "uniform") -> Floats:
     """The values v (n, D), before the scale."""
     return code_values(unpack_codes(codes, padded, bits), bits, grid)
 
 
+@dataclass(frozen=True)
+class ScalarQuery:
+    """A rotated query in integers: q'_j ~ word_step * words[j] ~ byte_step * bytes_[j]."""
+
+    words: npt.NDArray[np.int16]
+    bytes_: npt.NDArray[np.int8]
+    word_step: np.float32
+    byte_step: np.float32
+
+
+def scalar_query(query: Floats) -> ScalarQuery:
+    """One rotated query (D,): bytes to +-127, words as large as lets D products of 255 and a word fit 32 bits."""
+    largest = np.abs(query).max()
+    largest_word = np.float32(min(32767, (2**31 - 1) // (255 * len(query))))
+    flat = largest < 1e-30
+    to_word, to_byte = (np.float32(0) if flat else top / largest for top in (largest_word, np.float32(127)))
+    return ScalarQuery(
+        words=np.rint(query * to_word).astype(np.int16),
+        bytes_=np.rint(query * to_byte).astype(np.int8),
+        word_step=largest / largest_word,
+        byte_step=largest / np.float32(127),
+    )
+
+
 def scalar_dot(
-    query: FloatArray, codes: Codes, padded: int, bits: int, grid: str = "uniform"
-) -> npt.NDArray[np.float64]:
-    """<v, q'> of rotated queries (nq, D) with codes (n, D*b/8) -> (nq, n)."""
-    values = scalar_decode(codes, padded, bits, grid).astype(np.float64)
-    return np.asarray(query, dtype=np.float64) @ values.T
+    query: ScalarQuery, codes: Codes, padded: int, bits: int, grid: str = "uniform"
+) -> npt.NDArray[np.float32]:
+    """<v, q'> with codes (n, D*b/8) -> (n,): bytes for codes of up to 4 bits, words for more."""
+    twice = (2 * scalar_decode(codes, padded, bits, grid)).astype(np.int64)  # v counts halves
+    whole = query.bytes_ if bits <= 4 else query.words
+    step = query.byte_step if bits <= 4 else query.word_step
+    return np.asarray(np.float32(0.5) * step * (twice @ whole.astype(np.int64)).astype(np.float32))

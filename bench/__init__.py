@@ -1,0 +1,1 @@
+"""Benchmarks of tessella: timing, data sets, roofs of the machine, comparison with other libraries."""

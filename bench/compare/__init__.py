@@ -1,0 +1,1 @@
+"""Compares tessella with other libraries: equal threads, interleaved rounds, recall beside speed."""

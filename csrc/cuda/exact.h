@@ -1,0 +1,36 @@
+// The exact family on CUDA: the contract's kernels, and a whole search as the Python door needs it.
+//
+// All pointers are device memory of the current device; everything is enqueued on a stream and nothing waits.
+#pragma once
+
+#include "tessella/exact.h"
+
+namespace tessella::cuda {
+
+// As tessella/exact.h says. n below 2^32 - 2^12, d below 2^24. Throws CudaError when a launch is refused.
+void exact_topk(const ExactTopK& job);
+std::size_t exact_topk_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k);
+// ExactScore names no stream: enqueued on the default one.
+void exact_score(const ExactScore& job);
+
+// The k best rows of each query with their final scores: lists kSpareCandidates longer than k, scored again pair by
+// pair. Everything as in ExactTopK but `first_row`, which is 0, and the running lists.
+struct ExactSearch {
+  const float* queries;      // (nq, d)
+  std::size_t nq;
+  const void* rows;          // (n, d) of `type`
+  ScalarType type;
+  std::size_t n;
+  std::size_t d;
+  Metric metric;
+  const std::int64_t* ids;   // (n), or nullptr: position is id
+  std::size_t k;             // 1 .. kMaxK
+  float* scores;             // (nq, k): inner product, or squared distance; -inf or +inf in empty slots
+  std::int64_t* out_ids;     // (nq, k): -1 in empty slots
+  void* scratch;             // exact_search_scratch(...) bytes, 64-byte aligned
+  void* stream;
+};
+void exact_search(const ExactSearch& job);
+std::size_t exact_search_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k);
+
+}  // namespace tessella::cuda

@@ -1,0 +1,43 @@
+"""Writes one index file of each kind, with queries and the answers it must give for ever.
+
+    python tests/data/formats/make_formats.py 1
+
+Run once for a new format version; files of released versions are never written again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import tessella as ts
+
+SPECS = ["Flat", "Flat,F16", "Flat,BF16", "Flat,UINT8", "Flat,B1", "Flat,U8", "Flat,N4", "Flat,R3", "Flat,B1+U8",
+         "Flat,B1+N4+F32"]  # fmt: skip
+
+
+def main(version: str) -> None:
+    rng = np.random.default_rng(1)
+    for spec in SPECS:
+        for metric in ("l2", "ip"):
+            x = rng.integers(0, 255, (45, 20)).astype(np.float32)
+            ix = ts.Index(spec, dim=20, metric=metric)
+            ix.add(x, ids=np.arange(45) * 2 + 1)
+            ix.remove([11, 89])
+            q = rng.integers(0, 255, (3, 20)).astype(np.float32)
+            hits = ix.search(q, 5)
+            name = f"index-v{version}-{spec.lower().replace(',', '-').replace('+', '-')}-{metric}"
+            path = Path(__file__).with_name(f"{name}.tessella")
+            if path.exists():
+                sys.exit(f"{path} exists: a released file is never written again")
+            ix.save(path)
+            answers = {"spec": spec, "metric": metric, "queries": q.tolist(), "ids": hits.ids.tolist(),
+                       "scores": hits.scores.tolist()}  # fmt: skip
+            path.with_suffix(".json").write_text(json.dumps(answers) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
