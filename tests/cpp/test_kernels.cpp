@@ -40,7 +40,7 @@ TEST(exact_topk_agrees_with_scalar) {
         for (Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
           const auto a = topk(level, queries, rows, d, 5, metric, nullptr);
           const auto b = topk(scalar, queries, rows, d, 5, metric, nullptr);
-          for (std::size_t i = 0; i < a.size(); ++i) CHECK(data::close(a[i].similarity, b[i].similarity, 4.0f * d));
+          for (std::size_t i = 0; i < a.size(); ++i) CHECK(data::close(a[i].similarity, b[i].similarity, 4.0f * static_cast<float>(d)));
         }
       }
     }
@@ -186,7 +186,7 @@ TEST(binary_kernels_agree) {
       Tight<float> da(n), db(n), scratch(256 * bytes);
       level.binary_dot(query.get(), a.get(), n, d, da.get(), scratch.get());
       scalar.binary_dot(query.get(), a.get(), n, d, db.get(), scratch.get());
-      for (std::size_t i = 0; i < n; ++i) CHECK(data::close(da[i], db[i], 4.0f * d));
+      for (std::size_t i = 0; i < n; ++i) CHECK(data::close(da[i], db[i], 4.0f * static_cast<float>(d)));
     }
   });
 }

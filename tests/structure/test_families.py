@@ -11,8 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = ROOT / "csrc" / "include" / "tessella"
 KERNELS = (CONTRACT / "kernels.h").read_text()
 FAMILIES = re.findall(r'#include "tessella/(\w+)\.h"', KERNELS)
-SLOTS = re.findall(r"^\s+\w+Fn (\w+) = nullptr;", KERNELS, re.MULTILINE)
-# A family with a CUDA tile has a .cu of its name; the others leave their slots empty.
+SLOTS = re.findall(r"^\s+\w+Fn (\w+)(?: = nullptr)?;", KERNELS, re.MULTILINE)
 ROOMS = {
     "contract": "csrc/include/tessella/{}.h",
     "reference": "python/tessella/reference/{}.py",
