@@ -2,9 +2,9 @@
 
     python -m bench.n4_grid --data ../shared/data
 
-Exhaustive search by codes alone, on real vectors, in plain NumPy from `tessella.reference`. The query is
-rounded as the kernels round it: to +-127 for the uniform grid, to +-63 for byte levels (whose products are
-larger). "sweep" is the uniform grid with the best of 33 steps for every row, RaBitQ's own encoder.
+Exhaustive search by codes alone, on real vectors, in plain NumPy from `tessella.reference`; queries are
+rounded to +-127 as the kernels round them. "sweep" is the uniform grid with the best of 33 steps for every
+row, which is how RaBitQ itself encodes.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def quantize(r: np.ndarray, grid: str) -> tuple[np.ndarray, np.ndarray]:
     sigma = np.linalg.norm(r, axis=1) / np.sqrt(r.shape[1])
     best_v, best_cosine = np.zeros_like(r), np.zeros(len(r))
     for step in scalar.KAPPA[4] * np.linspace(0.7, 1.3, 33):
-        inverse = (1 / np.maximum(step * sigma, 1e-30)).astype(np.float32)
-        v = scalar.code_values(scalar.quantize_uniform(r, inverse, 4), 4, "uniform")
+        v = scalar.code_values(scalar.quantize_uniform(r, step * sigma, 4), 4, "uniform")
         cosine = (v * r).sum(axis=1) / np.linalg.norm(v, axis=1)
         better = cosine > best_cosine
         best_v[better], best_cosine[better] = v[better], cosine[better]
@@ -67,7 +66,7 @@ def estimates(data: Dataset, grid: str, centre: np.ndarray, seed: int) -> tuple[
     r = rotate.rotate_forward(data.rows, signs, centre)
     v, scales = quantize(r, grid)
     q = rotate.rotate_forward(data.queries, signs, centre if data.metric == "l2" else None)
-    step = np.abs(q).max(axis=1, keepdims=True) / (63 if grid == "lloyd" else 127)
+    step = np.abs(q).max(axis=1, keepdims=True) / 127
     products = ((np.rint(q / step) * step) @ v.T) * scales
     norms2 = (r * r).sum(axis=1)
     cosine = (v * r).sum(axis=1) / np.maximum(np.linalg.norm(v, axis=1) * np.sqrt(norms2), 1e-30)
@@ -78,7 +77,7 @@ def estimates(data: Dataset, grid: str, centre: np.ndarray, seed: int) -> tuple[
 
 
 def recall(truth: np.ndarray, guess: np.ndarray, shortlist: int) -> float:
-    """Share of the true top 10 that stand in the shortlist; a row counts when it scores the true 10th's score."""
+    """Share of the true top 10 in the shortlist; a row counts when it scores as the true 10th does."""
     floor = np.partition(truth, -K, axis=1)[:, -K]
     listed = np.argpartition(-guess, shortlist, axis=1)[:, :shortlist]
     reached = np.take_along_axis(truth, listed, axis=1) >= floor[:, None] - 1e-9

@@ -47,12 +47,6 @@ std::string waiting_places(const Block& block) {
   return text + std::to_string(block.threads.size() - block.alive) + " have ended";
 }
 
-// From inside a fiber: the launch ends here.
-void abandon(const std::string& error) {
-  current->error = error;
-  current->fibers[running->thread.x]->stop();
-}
-
 bool same_place(const Meeting& a, const Meeting& b) { return a.line == b.line && a.work == b.work; }
 
 // Runs the work of a complete meeting and lets its threads go on.
@@ -102,10 +96,13 @@ bool complete_block(const Meeting& meeting) {
   return true;
 }
 
-void run_thread(void* argument) {
-  (*current->kernel)();
+void run_thread(void*) {
+  try {
+    (*current->kernel)();
+  } catch (const std::exception& error) {  // fail(), or a kernel of a test
+    current->error = error.what();
+  }
   --current->alive;
-  static_cast<void>(argument);
 }
 
 std::vector<unsigned> in_order(unsigned count) {
@@ -128,7 +125,9 @@ void run_block(Block& block, std::mt19937& random) {
       if (!block.error.empty()) return;
       moved = true;
     }
-    if (!moved) block.error = "the block cannot go on: " + waiting_places(block);
+    if (moved) continue;
+    block.error = "the block cannot go on: " + waiting_places(block);
+    return;
   }
 }
 
@@ -153,8 +152,7 @@ void set_order(unsigned order) { chosen_order = order; }
 
 void fail(const std::string& what, const char* file, int line) {
   const Meeting here{Scope::kBlock, 0, nullptr, nullptr, file, line};
-  abandon(place(here) + ": " + what);
-  std::abort();  // an abandoned fiber is never resumed
+  throw std::runtime_error(place(here) + ": " + what);
 }
 
 void meet(const Meeting& meeting) {

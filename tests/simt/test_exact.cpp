@@ -85,14 +85,14 @@ int main() {
   int failed = 0;
   for (const ScalarType type : {ScalarType::kF32, ScalarType::kF16, ScalarType::kBF16, ScalarType::kU8}) {
     for (const Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
-      for (const std::size_t n : {1, 33, 127, 129}) {
-        for (const std::size_t d : {1, 7, 8, 40, 65}) {
+      for (const std::size_t n : {1, 33, 129}) {
+        for (const std::size_t d : {1, 7, 8, 40}) {
           for (const std::size_t nq : {2, 33}) failed += !run({type, metric, n, nq, d, n == 33 ? 40u : 9u, d % 2 == 0});
         }
       }
       failed += !run({type, metric, 1500, 2, 12, 10, true});
-      failed += !run({type, metric, 2300, 33, 8, 10, true});
-      failed += !run({type, metric, 200, 129, 24, 200, false});
+      failed += !run({type, metric, 2200, 33, 8, 10, true});
+      failed += !run({type, metric, 140, 129, 24, 100, false});
     }
   }
   if (failed != 0) std::fprintf(stderr, "test_exact: %d cases differ from three plain loops\n", failed);

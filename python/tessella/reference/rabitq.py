@@ -71,7 +71,7 @@ def float16_up(x: Floats) -> npt.NDArray[np.float16]:
     """The smallest float16 that is not below x >= 0."""
     with np.errstate(over="ignore"):
         nearest = x.astype(np.float16)
-    return np.where(nearest < x, np.nextafter(nearest, np.float16(np.inf)), nearest).astype(np.float16)
+        return np.where(nearest < x, np.nextafter(nearest, np.float16(np.inf)), nearest).astype(np.float16)
 
 
 def pack_blocks(codes: RabitqCodes, metric: str) -> Codes:

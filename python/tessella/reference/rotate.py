@@ -52,7 +52,7 @@ def hadamard(x: FloatArray) -> FloatArray:
     y: FloatArray = x * x.dtype.type(1 / np.sqrt(h))
     stride = 1
     while stride < h:
-        pairs = y.reshape(*x.shape[:-1], -1, 2, stride)
+        pairs = y.reshape(*x.shape[:-1], h // (2 * stride), 2, stride)
         a, b = pairs[..., 0, :], pairs[..., 1, :]
         y = np.stack([a + b, a - b], axis=-2).reshape(x.shape)
         stride *= 2

@@ -1,13 +1,13 @@
 """Scalar codes of rotated residuals: 2 to 8 bits a dimension and one unbiased scale.
 
-A rotated residual r (D floats) looks like sigma = |r|/sqrt(D) times a unit Gaussian, so each coordinate goes to
-one of 2^b levels made for a Gaussian. With v the levels' values, scale = |r|^2 / <v, r> makes <r, q'> ~ scale
-<v, q'> unbiased over the random rotation (RaBitQ: Gao & Long, arXiv 2405.12497 and 2409.09913; EDEN: Vargaftik
-et al., ICML 2022).
+A rotated residual r (D floats) looks like sigma = |r|/sqrt(D) times a unit Gaussian, so each coordinate goes
+to one of 2^b levels made for a Gaussian. With v the levels' values, scale = |r|^2 / <v, r> makes
+<r, q'> ~ scale <v, q'> unbiased over the random rotation (RaBitQ: Gao & Long, arXiv 2405.12497 and
+2409.09913; EDEN: Vargaftik et al., ICML 2022).
 
 * uniform grid: v_j = u_j - (2^b - 1)/2, step kappa_b sigma, kappa_b the best step for a unit Gaussian;
-* Lloyd–Max grid (4 bits): the levels of least squared error for a Gaussian (Lloyd, 1982; Max, 1960), rounded to
-  6 bits, v_j = LLOYD_LEVELS[u_j] - 29.5. The unit is the one at which this rounding costs least.
+* Lloyd–Max grid (4 bits): the levels of least squared error for a Gaussian (Lloyd, 1982; Max, 1960), rounded
+  to 6 bits, v_j = LLOYD_LEVELS[u_j] - 29.5. The unit is the one at which this rounding costs least.
 
 Decisions are made in float32 with one multiplication and one addition; sums that a decision depends on are
 taken in float64 in a fixed order, so that every level writes the same bytes.
@@ -45,14 +45,14 @@ def sum_products(a: FloatArray, b: FloatArray) -> npt.NDArray[np.float64]:
     """Row by row sum_j a_j b_j in float64, element j in accumulator j % 8: (n, D), (n, D) -> (n,)."""
     products = a.astype(np.float64) * b.astype(np.float64)
     lanes = np.zeros((len(a), 8))
-    for group in products.reshape(len(a), -1, 8).swapaxes(0, 1):
+    for group in products.reshape(len(a), a.shape[1] // 8, 8).swapaxes(0, 1):
         lanes = lanes + group
     pairs = lanes[:, 0::2] + lanes[:, 1::2]
     return np.asarray((pairs[:, 0] + pairs[:, 1]) + (pairs[:, 2] + pairs[:, 3]))
 
 
 def round_codes(r: FloatArray, step: FloatArray, middle: float, top: float) -> FloatArray:
-    """rint(clamp(r / step + middle, 0, top)) of rows r (n, D), a step (n,) each; a step too short is infinite."""
+    """rint(clamp(r / step + middle, 0, top)), r (n, D), step (n,); a step that is too short is infinite."""
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.where(step > SHORTEST_STEP, 1 / step, 0).astype(np.float32)
     shifted = r * inverse[:, None] + np.float32(middle)
@@ -80,7 +80,7 @@ def code_values(u: Codes, bits: int, grid: str) -> Floats:
 
 
 def scalar_encode(residuals: Floats, bits: int, grid: str = "uniform") -> ScalarCodes:
-    """Codes and factors of rotated residuals (n, D). A residual of zero, or below about 1e-36, has scale 0."""
+    """Codes and factors of residuals (n, D). A residual of zero, or below about 1e-36, has scale 0."""
     norms2 = sum_products(residuals, residuals)
     sigma = np.sqrt(norms2 / residuals.shape[1])
     if grid == "lloyd":
@@ -101,7 +101,7 @@ def code_planes(bits: int) -> list[int]:
 
 def pack_codes(u: Codes, bits: int) -> Codes:
     """(n, D) codes in 0..2^b-1 -> (n, D*b/8). Per 64 dimensions the planes one after another."""
-    groups = u.reshape(len(u), -1, 64)
+    groups = u.reshape(len(u), u.shape[1] // 64, 64)
     shift, packed = bits, []
     for plane in code_planes(bits):
         shift -= plane
@@ -112,7 +112,7 @@ def pack_codes(u: Codes, bits: int) -> Codes:
             fields = part.reshape(*part.shape[:2], 8 // plane, 8 * plane)
             shifts = np.arange(8 // plane, dtype=np.uint8)[:, None] * plane
             packed.append(np.bitwise_or.reduce(fields << shifts, axis=2).astype(np.uint8))
-    return np.concatenate(packed, axis=2).reshape(len(u), -1)
+    return np.concatenate(packed, axis=2).reshape(len(u), u.shape[1] * bits // 8)
 
 
 def unpack_codes(codes: Codes, padded: int, bits: int) -> Codes:
@@ -148,7 +148,7 @@ class ScalarQuery:
 
 
 def scalar_query(query: Floats) -> ScalarQuery:
-    """One rotated query (D,): bytes to +-127, words as large as lets D products of 255 and a word fit 32 bits."""
+    """A rotated query (D,): bytes to +-127, words so large that D products of 255 and a word fit 32 bits."""
     largest = np.abs(query).max()
     largest_word = np.float32(min(32767, (2**31 - 1) // (255 * len(query))))
     flat = largest < 1e-30
