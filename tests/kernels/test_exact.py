@@ -43,7 +43,7 @@ def test_scores_are_those_of_the_definition(
 def test_whole_numbers_are_ranked_exactly(
     level: str, rng: np.random.Generator, n: int, spec: str, metric: str
 ) -> None:
-    """Sums of small integers have no rounding, so ids and ties have one right answer; k beyond n is padded."""
+    """Sums of small integers have no rounding, so ids have one right answer; k beyond n is padded."""
     x = rng.integers(0, 4, size=(n, 65)).astype(np.float32)
     q = rng.integers(-3, 4, size=(11, 65)).astype(np.float32)
     ids = rng.permutation(10 * n)[:n].astype(np.int64)

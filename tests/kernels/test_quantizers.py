@@ -22,8 +22,18 @@ ROTATED: dict[str, Callable[[], Any]] = {
 }
 ALL: dict[str, Callable[[], Any]] = {**ROTATED, "binary": lambda: ts.BinaryQuantizer(DIM)}
 # Standard deviation of an estimate in units of |q| |x - centre| / sqrt(dim)
-ERRORS = {"rabitq1": 0.76, "rabitq2": 0.37, "rabitq3": 0.20, "rabitq4": 0.11, "rabitq5": 0.06, "rabitq6": 0.034,
-          "rabitq7": 0.018, "rabitq8": 0.0095, "scalar4": 0.099, "scalar8": 0.0095}  # fmt: skip
+ERRORS = {
+    "rabitq1": 0.76,
+    "rabitq2": 0.37,
+    "rabitq3": 0.20,
+    "rabitq4": 0.11,
+    "rabitq5": 0.06,
+    "rabitq6": 0.034,
+    "rabitq7": 0.018,
+    "rabitq8": 0.0095,
+    "scalar4": 0.099,
+    "scalar8": 0.0095,
+}
 
 
 def shifted(rng: np.random.Generator, n: int) -> Floats:
@@ -34,7 +44,8 @@ def shifted(rng: np.random.Generator, n: int) -> Floats:
 @pytest.mark.parametrize("name", ROTATED)
 @pytest.mark.parametrize("trained", [False, True])
 def test_estimates(level: str, rng: np.random.Generator, name: str, trained: bool) -> None:
-    x, q = shifted(rng, 500), shifted(rng, 20)
+    shift = np.float32(1.5 if trained else 0)
+    x, q = rows(rng, 500, DIM) + shift, rows(rng, 20, DIM) + shift
     quantizer = ROTATED[name]()
     if trained:
         quantizer.train(x)
@@ -54,7 +65,7 @@ def test_estimates(level: str, rng: np.random.Generator, name: str, trained: boo
     # decoded rows stand for the same estimates; the query is rounded on one side only
     decoded = quantizer.decode(codes)
     allowed = np.linalg.norm(q, axis=1).max() * np.linalg.norm(decoded - centre, axis=1).max()
-    assert np.abs(quantizer.inner_product(q, codes) - q @ decoded.T).max() < 2e-3 * allowed
+    assert np.abs(quantizer.inner_product(q, codes) - q @ decoded.T).max() < 6e-3 * allowed
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -113,7 +124,7 @@ def test_sizes(rng: np.random.Generator, name: str, n: int) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_kinds_of_input(rng: np.random.Generator, name: str) -> None:
-    """float64, float16, bfloat16, uint8, lists of strides, read-only and torch: the same rows, the same codes."""
+    """Other types, strides, orders and owners: the same rows, the same codes, in the kind of the input."""
     whole = rng.integers(0, 256, size=(20, DIM))
     quantizer = ALL[name]()
     expected = quantizer.encode(whole.astype(np.float32))
@@ -176,15 +187,16 @@ def test_damaged_files_are_format_errors(tmp_path: Path, name: str) -> None:
         other.load(path)
 
 
-BAD: list[tuple[Callable[[Any], object], type[Exception], str]] = [
-    (lambda z: z.encode(np.zeros((3, DIM - 1))), ts.InvalidArgument, r"encode: expected x of shape \(n, 100\)"),
+Mistake = tuple[Callable[[Any], object], type[Exception], str]
+BAD: list[Mistake] = [
+    (lambda z: z.encode(np.zeros((3, 99))), ts.InvalidArgument, r"encode: expected x of shape \(n, 100\)"),
     (lambda z: z.encode(np.zeros((3, DIM), complex)), ts.UnsupportedType, "encode: expected x of type"),
     (lambda z: z.encode("text"), ts.UnsupportedType, "encode: expected x"),
     (lambda z: z.encode(np.full((3, DIM), np.nan)), ts.InvalidArgument, "row 0 has a NaN or an infinity"),
-    (lambda z: z.encode(np.full((3, DIM), 3e38)), ts.InvalidArgument, "row 0 has a squared norm beyond float32"),
+    (lambda z: z.encode(np.full((3, DIM), 3e38)), ts.InvalidArgument, "row 0 has a squared norm beyond"),
     (lambda z: z.train(np.zeros((0, DIM))), ts.InvalidArgument, "train: expected x with at least one row"),
     (lambda z: z.decode(np.zeros((3, 1), np.uint8)), ts.InvalidArgument, "decode: expected codes of shape"),
-    (lambda z: z.decode(np.zeros((3, z.code_bytes))), ts.UnsupportedType, "decode: expected codes of type uint8"),
+    (lambda z: z.decode(np.zeros((3, z.code_bytes))), ts.UnsupportedType, "expected codes of type uint8"),
     (lambda z: z.inner_product(np.zeros(3), z.encode(np.zeros(DIM))), ts.InvalidArgument,
      r"inner_product: expected queries of shape \(n, 100\); got \(3,\)"),
     (lambda z: type(z)(0), ts.InvalidArgument, "expected dim >= 1; got 0"),

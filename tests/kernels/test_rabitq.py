@@ -115,7 +115,7 @@ def test_tables_follow_the_definition(level: str, rng: np.random.Generator) -> N
 
 
 def test_the_bound_holds_for_all_but_a_few(rng: np.random.Generator) -> None:
-    """1.9 standard deviations: about 6 % of the rows of any data stand outside, 3 % on the side that matters."""
+    """1.9 standard deviations: about 6 % of the rows of any data stand outside, half of them below."""
     r, queries = rows(rng, 2000, 384), rows(rng, 20, 384)
     codes = reference.rabitq_encode(r)
     estimates = codes.scales * (queries @ reference.sign_values(codes.bits).T)

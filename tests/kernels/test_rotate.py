@@ -45,7 +45,7 @@ def test_the_definition_is_orthonormal(rng: np.random.Generator, d: int) -> None
     assert np.allclose(reference.rotate_inverse(y, signs, d), x)
 
 
-@pytest.mark.parametrize(("nonzeros", "kurtosis"), [(1, 4.0), (8, 3.2), (100, 3.05)])
+@pytest.mark.parametrize(("nonzeros", "kurtosis"), [(1, 4.0), (8, 3.3), (100, 3.1)])
 def test_rotated_rows_look_gaussian(rng: np.random.Generator, nonzeros: int, kurtosis: float) -> None:
     """One coordinate that was all there was is the worst case; a Gaussian has 3."""
     x = np.zeros((300, 384))
@@ -63,7 +63,7 @@ def test_signs_are_counted_from_the_seed(padded: int, seed: int) -> None:
 
 
 def test_splitmix64_is_the_published_one() -> None:
-    """The first outputs of seed 1234567, as in the generator's own test vectors: counter steps by the gamma."""
+    """The first outputs of seed 1234567, as published with the generator, which steps by its gamma."""
     gamma = 0x9E3779B97F4A7C15
     counters = np.array([(1234567 + i * gamma) % 2**64 for i in range(3)], dtype=np.uint64)
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]

@@ -157,6 +157,6 @@ def test_wrong_arguments_are_sentences() -> None:
         _core.scalar_encode(r, 8, "log")
     with pytest.raises(InvalidArgument, match=r"D a multiple of 64; got \(2, 60\)"):
         _core.scalar_encode(np.zeros((2, 60), np.float32), 8, "uniform")
+    codes = _core.scalar_encode(r, 8, "uniform")[0]
     with pytest.raises(InvalidArgument, match="expected row numbers below 2; got 2"):
-        codes = _core.scalar_encode(r, 8, "uniform")[0]
         _core.scalar_dot(r[:1], codes, 8, "uniform", np.array([0, 2], np.uint32))

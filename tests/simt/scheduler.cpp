@@ -17,6 +17,7 @@ std::byte* shared_memory = nullptr;
 namespace {
 
 constexpr unsigned kWarp = 32;
+constexpr unsigned kMostThreads = 1024;
 unsigned chosen_order = 0;
 
 // One block in execution.
@@ -49,24 +50,25 @@ std::string waiting_places(const Block& block) {
 
 bool same_place(const Meeting& a, const Meeting& b) { return a.line == b.line && a.work == b.work; }
 
-// Runs the work of a complete meeting and lets its threads go on.
-void conclude(Thread* first, unsigned count, const std::vector<bool>& takes_part) {
-  std::vector<void*> mine(count, nullptr);
-  for (unsigned i = 0; i < count; ++i) {
-    if (takes_part[i]) mine[i] = first[i].meeting.mine;
-  }
+// Runs the work of a complete meeting of threads first .. first + count and lets them go on; nullptr stands for a lane
+// that takes no part.
+void conclude(Thread* first, unsigned count, void** mine) {
   const Meeting meeting = running->meeting;
   for (unsigned i = 0; i < count; ++i) {
-    if (takes_part[i]) first[i].waiting = false;
+    if (meeting.scope == Scope::kWarp && (meeting.mask >> i & 1u) == 0) {
+      mine[i] = nullptr;
+      continue;
+    }
+    mine[i] = first[i].meeting.mine;
+    first[i].waiting = false;
   }
-  if (meeting.work != nullptr) meeting.work(mine.data(), count);
+  if (meeting.work != nullptr) meeting.work(mine, count);
 }
 
 bool complete_warp(const Meeting& meeting) {
   Block& block = *current;
   const unsigned first = running->thread.x / kWarp * kWarp;
   const auto count = std::min<unsigned>(kWarp, static_cast<unsigned>(block.threads.size()) - first);
-  std::vector<bool> takes_part(count);
   for (unsigned i = 0; i < kWarp; ++i) {
     if ((meeting.mask >> i & 1u) == 0) continue;
     if (i >= count) fail("the mask names lanes that the block does not have", meeting.file, meeting.line);
@@ -76,9 +78,9 @@ bool complete_warp(const Meeting& meeting) {
     if (!same_place(other.meeting, meeting)) {
       fail("lanes of a warp meet at different places, the other at " + place(other.meeting), meeting.file, meeting.line);
     }
-    takes_part[i] = true;
   }
-  conclude(&block.threads[first], count, takes_part);
+  void* mine[kWarp];
+  conclude(&block.threads[first], count, mine);
   return true;
 }
 
@@ -91,8 +93,8 @@ bool complete_block(const Meeting& meeting) {
     }
   }
   block.at_barrier = 0;
-  conclude(block.threads.data(), static_cast<unsigned>(block.threads.size()),
-           std::vector<bool>(block.threads.size(), true));
+  void* mine[kMostThreads];
+  conclude(block.threads.data(), static_cast<unsigned>(block.threads.size()), mine);
   return true;
 }
 

@@ -67,9 +67,10 @@ struct Gates {
     lists.entries(first_query + static_cast<std::uint32_t>(slot))[place] = {similarity_of_row, row};
   }
 
-  // After each tile, by all threads: makes room for `tile_rows` more survivors of every query.
+  // After each tile, by all threads: a barrier, and room for `tile_rows` more survivors of every query.
   __device__ void make_room(const Shortlists& lists, std::uint32_t first_query, std::uint32_t tile_rows) {
     const std::uint32_t limit = lists.capacity - tile_rows;
+    __syncthreads();  // every push has been counted
     if (!__syncthreads_or(threadIdx.x < kQueries && count[threadIdx.x] > limit)) return;
     for (int slot = warp_index(); slot < kQueries; slot += kThreads / kWarp) {
       if (count[slot] > limit) cut(lists, first_query, slot);
