@@ -57,10 +57,10 @@ inline void check_storable(const float* x, std::size_t n, std::size_t dim, Scala
   for (std::size_t i = 0; i < n * dim; ++i) {
     const bool whole = x[i] >= 0.0f && x[i] <= 255.0f && x[i] == static_cast<float>(static_cast<int>(x[i]));
     if (type == ScalarType::kU8 ? whole : x[i] > -65520.0f && x[i] < 65520.0f) continue;
-    throw Error(ErrorKind::kInvalidArgument,
-                std::string(operation) + ": expected values that " +
-                    (type == ScalarType::kU8 ? "UINT8 can store, whole numbers 0 to 255" : "F16 can store, below 65520") +
-                    "; row " + std::to_string(i / dim) + " has " + std::to_string(x[i]));
+    throw Error(ErrorKind::kInvalidArgument, std::string(operation) + ": expected values that " +
+                                                 (type == ScalarType::kU8 ? "UINT8 can store, whole numbers 0 to 255"
+                                                                          : "F16 can store, below 65520") +
+                                                 "; row " + std::to_string(i / dim) + " has " + std::to_string(x[i]));
   }
 }
 

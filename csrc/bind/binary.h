@@ -42,8 +42,7 @@ inline Array<std::int32_t> binary_hamming(const Bytes& queries, const Bytes& cod
 }
 
 inline Floats binary_dot(const Floats& queries, const Bytes& codes) {
-  require(queries.ndim() == 2 && queries.shape(1) > 0, "binary_dot", "queries of shape (nq, d)",
-          shape_of(queries));
+  require(queries.ndim() == 2 && queries.shape(1) > 0, "binary_dot", "queries of shape (nq, d)", shape_of(queries));
   const std::size_t nq = rows_of(queries), d = static_cast<std::size_t>(queries.shape(1)), n = rows_of(codes);
   check_shape(codes, binary_row_bytes(d), "binary_dot", "codes");
   Floats out({nq, n});
@@ -58,8 +57,8 @@ inline Floats binary_dot(const Floats& queries, const Bytes& codes) {
 }
 
 inline void register_binary(py::module_& m) {
-  m.def("binary_encode", &binary_encode, py::arg("x").noconvert(),
-        py::arg("thresholds").noconvert() = py::none(), "Rows (n, d) -> their sign bits (n, ceil(d/8)).");
+  m.def("binary_encode", &binary_encode, py::arg("x").noconvert(), py::arg("thresholds").noconvert() = py::none(),
+        "Rows (n, d) -> their sign bits (n, ceil(d/8)).");
   m.def("binary_hamming", &binary_hamming, py::arg("queries").noconvert(), py::arg("codes").noconvert(),
         "Differing bits of codes (nq, bytes) and codes (n, bytes) -> (nq, n).");
   m.def("binary_dot", &binary_dot, py::arg("queries").noconvert(), py::arg("codes").noconvert(),

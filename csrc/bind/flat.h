@@ -204,7 +204,8 @@ inline void register_flat(py::module_& m) {
              return std::make_unique<FlatIndex>(make_config(dim, metric, codecs, seed), &cpu::active_kernels);
            }),
            py::kw_only(), py::arg("dim"), py::arg("metric"), py::arg("codecs"), py::arg("seed"))
-      // Whoever may wait for the index's lock must not hold the GIL: the holder may need it to let go of borrowed memory.
+      // Whoever may wait for the index's lock must not hold the GIL: the holder may need it to let go of borrowed
+      // memory.
       .def("__len__", &FlatIndex::size, Unlocked())
       .def("__contains__", &FlatIndex::contains, py::arg("id"), Unlocked())
       .def("nbytes", &FlatIndex::nbytes, Unlocked())
@@ -218,39 +219,43 @@ inline void register_flat(py::module_& m) {
              }
              return ids_array(ids);
            })
-      .def("train",
-           [](FlatIndex& ix, const Array<float>& x) {
-             const float* rows = checked_rows(x, ix.config().dim, "train", "x");
-             const auto n = static_cast<std::size_t>(x.shape(0));
-             const py::gil_scoped_release unlocked;
-             ix.train(rows, n);
-           },
-           py::arg("x").noconvert())
-      .def("check_new_ids",
-           [](FlatIndex& ix, const Ids& ids) {
-             const auto wanted = span_of(ids);
-             const py::gil_scoped_release unlocked;
-             ix.check_new_ids(wanted);
-           },
-           py::arg("ids").noconvert())
-      .def("check_rows",
-           [](const FlatIndex& ix, const Array<float>& x, std::size_t first) {
-             const float* rows = checked_rows(x, ix.config().dim, "add", "x", first);
-             const py::gil_scoped_release unlocked;
-             check_values(ix, rows, static_cast<std::size_t>(x.shape(0)), "add");
-           },
-           py::arg("x").noconvert(), py::arg("first"))
-      .def("block_bytes",
-           [](const FlatIndex& ix, const std::string& column) { return ix.column_layout().at(column); },
-           py::arg("column"))
+      .def(
+          "train",
+          [](FlatIndex& ix, const Array<float>& x) {
+            const float* rows = checked_rows(x, ix.config().dim, "train", "x");
+            const auto n = static_cast<std::size_t>(x.shape(0));
+            const py::gil_scoped_release unlocked;
+            ix.train(rows, n);
+          },
+          py::arg("x").noconvert())
+      .def(
+          "check_new_ids",
+          [](FlatIndex& ix, const Ids& ids) {
+            const auto wanted = span_of(ids);
+            const py::gil_scoped_release unlocked;
+            ix.check_new_ids(wanted);
+          },
+          py::arg("ids").noconvert())
+      .def(
+          "check_rows",
+          [](const FlatIndex& ix, const Array<float>& x, std::size_t first) {
+            const float* rows = checked_rows(x, ix.config().dim, "add", "x", first);
+            const py::gil_scoped_release unlocked;
+            check_values(ix, rows, static_cast<std::size_t>(x.shape(0)), "add");
+          },
+          py::arg("x").noconvert(), py::arg("first"))
+      .def(
+          "block_bytes", [](const FlatIndex& ix, const std::string& column) { return ix.column_layout().at(column); },
+          py::arg("column"))
       .def("add", &flat_add, py::arg("x").noconvert(), py::arg("ids").noconvert(), py::arg("threads"))
-      .def("remove",
-           [](FlatIndex& ix, const Ids& ids) {
-             const auto which = span_of(ids);
-             const py::gil_scoped_release unlocked;
-             ix.remove(which);
-           },
-           py::arg("ids").noconvert())
+      .def(
+          "remove",
+          [](FlatIndex& ix, const Ids& ids) {
+            const auto which = span_of(ids);
+            const py::gil_scoped_release unlocked;
+            ix.remove(which);
+          },
+          py::arg("ids").noconvert())
       .def("update", &flat_update, py::arg("ids").noconvert(), py::arg("x").noconvert(), py::arg("threads"))
       .def("reconstruct", &flat_reconstruct, py::arg("ids").noconvert())
       .def("search", &flat_search, py::arg("queries").noconvert(), py::arg("k"), py::arg("epsilon"), py::arg("threads"))

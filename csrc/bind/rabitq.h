@@ -1,6 +1,7 @@
 // RaBitQ's 1-bit codes for Python.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "bind/tiles.h"
@@ -74,10 +75,11 @@ inline py::list rabitq_scan(const Floats& queries, const Bytes& blocks, std::siz
   }
   const Kernels& kernels = cpu::active_kernels();
   PreparedTables tables(kernels, queries.data(), nq, padded);
-  std::vector<std::vector<RabitqHit>> hits(nq, std::vector<RabitqHit>(rows_of(blocks) * kBlockRows));
+  std::vector<std::unique_ptr<RabitqHit[]>> hits;  // left unset: nobody reads beyond the counts
   std::vector<RabitqHit*> out;
   for (std::size_t q = 0; q < nq; ++q) {
-    out.push_back(hits[q].data());
+    hits.push_back(std::make_unique_for_overwrite<RabitqHit[]>(rows_of(blocks) * kBlockRows));
+    out.push_back(hits.back().get());
     tables.queries[q].add = adds.at(q);
     tables.queries[q].epsilon = epsilons.at(q);
     tables.queries[q].threshold = thresholds.at(q);

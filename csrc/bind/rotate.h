@@ -19,8 +19,7 @@ inline Signs rotate_signs(std::size_t padded, std::uint64_t seed) {
 }
 
 // The job but for its rows.
-inline Rotate rotation(const Signs& signs, std::size_t d, const std::optional<Floats>& centre,
-                       const char* operation) {
+inline Rotate rotation(const Signs& signs, std::size_t d, const std::optional<Floats>& centre, const char* operation) {
   const bool fits = signs.ndim() == 2 && rows_of(signs) == kRotateRounds &&
                     static_cast<std::size_t>(signs.shape(1)) * 64 == padded_dim(d) && d > 0;
   require(fits, operation, "signs of shape (4, " + std::to_string(padded_dim(d) / 64) + ")", shape_of(signs));
@@ -50,8 +49,7 @@ inline Floats rotate_forward(const Floats& x, const Signs& signs, const std::opt
   return out;
 }
 
-inline Floats rotate_inverse(const Floats& y, const Signs& signs, std::size_t d,
-                             const std::optional<Floats>& centre) {
+inline Floats rotate_inverse(const Floats& y, const Signs& signs, std::size_t d, const std::optional<Floats>& centre) {
   const Rotate whole = rotation(signs, d, centre, "rotate_inverse");
   const std::size_t padded = padded_dim(d);
   check_shape(y, padded, "rotate_inverse", "y");
@@ -78,8 +76,8 @@ inline void register_rotate(py::module_& m) {
         "Sign bits (4, D/64) of a rotation of D = padded dimensions.");
   m.def("rotate_forward", &rotate_forward, py::arg("x").noconvert(), py::arg("signs").noconvert(),
         py::arg("centre").noconvert() = py::none(), "R(x - centre): (n, d) -> (n, D).");
-  m.def("rotate_inverse", &rotate_inverse, py::arg("y").noconvert(), py::arg("signs").noconvert(),
-        py::arg("d"), py::arg("centre").noconvert() = py::none(), "R^-1 y + centre: (n, D) -> (n, d).");
+  m.def("rotate_inverse", &rotate_inverse, py::arg("y").noconvert(), py::arg("signs").noconvert(), py::arg("d"),
+        py::arg("centre").noconvert() = py::none(), "R^-1 y + centre: (n, D) -> (n, d).");
 }
 
 }  // namespace tessella::bind

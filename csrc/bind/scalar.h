@@ -30,9 +30,8 @@ inline py::tuple scalar_encode(const Floats& residuals, int bits, const std::str
   const std::size_t row_bytes = scalar_row_bytes(padded, bits);
   Bytes codes({n, row_bytes});
   Floats scales(static_cast<py::ssize_t>(n)), norms2(static_cast<py::ssize_t>(n));
-  const ScalarEncode whole{
-      residuals.data(),     n, padded, bits, grid, codes.mutable_data(), scales.mutable_data(),
-      norms2.mutable_data()};
+  const ScalarEncode whole{residuals.data(),     n, padded, bits, grid, codes.mutable_data(), scales.mutable_data(),
+                           norms2.mutable_data()};
   {
     const py::gil_scoped_release unlocked;
     const Kernels& kernels = cpu::active_kernels();
@@ -77,15 +76,14 @@ inline py::tuple scalar_query(const Floats& query) {
           "query of shape (D,), D a multiple of 64", shape_of(query));
   const PreparedQuery prepared(cpu::active_kernels(), query.data(), rows_of(query));
   const ScalarQuery& q = prepared.query;
-  return py::make_tuple(Array<std::int16_t>(query.shape(0), q.words),
-                        Array<std::int8_t>(query.shape(0), q.bytes), q.word_step, q.byte_step);
+  return py::make_tuple(Array<std::int16_t>(query.shape(0), q.words), Array<std::int8_t>(query.shape(0), q.bytes),
+                        q.word_step, q.byte_step);
 }
 
 inline Floats scalar_dot(const Floats& queries, const Bytes& codes, int bits, const std::string& grid_name,
                          const std::optional<Array<std::uint32_t>>& which) {
   const ScalarGrid grid = parse_grid(grid_name, bits, "scalar_dot");
-  const std::size_t padded = coded_columns(codes, bits, "scalar_dot"), n = rows_of(codes),
-                    nq = rows_of(queries);
+  const std::size_t padded = coded_columns(codes, bits, "scalar_dot"), n = rows_of(codes), nq = rows_of(queries);
   check_shape(queries, padded, "scalar_dot", "queries");
   const std::uint32_t* rows = which ? which->data() : nullptr;
   const std::size_t count = which ? static_cast<std::size_t>(which->size()) : n;
@@ -113,8 +111,8 @@ inline void register_scalar(py::module_& m) {
         "Codes (n, D*bits/8) -> values before the scale (n, D).");
   m.def("scalar_query", &scalar_query, py::arg("query").noconvert(),
         "A rotated query (D,) in integers: words, bytes, word_step, byte_step.");
-  m.def("scalar_dot", &scalar_dot, py::arg("queries").noconvert(), py::arg("codes").noconvert(),
-        py::arg("bits"), py::arg("grid"), py::arg("which").noconvert() = py::none(),
+  m.def("scalar_dot", &scalar_dot, py::arg("queries").noconvert(), py::arg("codes").noconvert(), py::arg("bits"),
+        py::arg("grid"), py::arg("which").noconvert() = py::none(),
         "Products of rotated queries (nq, D) with values of all rows, or of rows `which` -> (nq, count).");
 }
 

@@ -11,7 +11,8 @@ namespace tessella::bind {
 
 inline void register_system(pybind11::module_& m) {
   namespace py = pybind11;
-  m.def("available_isas", &cpu::available_levels, "Instruction-set levels of this build that this CPU runs, best first.");
+  m.def("available_isas", &cpu::available_levels,
+        "Instruction-set levels of this build that this CPU runs, best first.");
   m.def("active_isa", [] { return std::string(cpu::active_kernels().level); }, "The level in use.");
   m.def("pin_isa", &cpu::pin_level, py::arg("isa"), "Use this level from now on.");
   m.def("num_threads", &num_threads, "Threads a call uses when it does not say.");

@@ -25,8 +25,7 @@ void for_tiles(std::size_t n, const Work& work) {
 
 inline void require(bool holds, const char* operation, const std::string& expected, const std::string& got) {
   if (holds) return;
-  throw Error(ErrorKind::kInvalidArgument,
-              std::string(operation) + ": expected " + expected + "; got " + got);
+  throw Error(ErrorKind::kInvalidArgument, std::string(operation) + ": expected " + expected + "; got " + got);
 }
 
 // Rows of D coordinates, D a multiple of 64: what codes are made of.

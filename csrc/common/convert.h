@@ -58,9 +58,15 @@ inline void to_f32(const void* from, ScalarType type, std::size_t count, float* 
   const auto* halves = static_cast<const std::uint16_t*>(from);
   switch (type) {
     case ScalarType::kF32: std::memcpy(to, from, count * 4); break;
-    case ScalarType::kF16: for (std::size_t i = 0; i < count; ++i) to[i] = f16_to_f32(halves[i]); break;
-    case ScalarType::kBF16: for (std::size_t i = 0; i < count; ++i) to[i] = bits_float(std::uint32_t{halves[i]} << 16); break;
-    case ScalarType::kU8: for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<const std::uint8_t*>(from)[i]; break;
+    case ScalarType::kF16:
+      for (std::size_t i = 0; i < count; ++i) to[i] = f16_to_f32(halves[i]);
+      break;
+    case ScalarType::kBF16:
+      for (std::size_t i = 0; i < count; ++i) to[i] = bits_float(std::uint32_t{halves[i]} << 16);
+      break;
+    case ScalarType::kU8:
+      for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<const std::uint8_t*>(from)[i];
+      break;
   }
 }
 
@@ -69,8 +75,12 @@ inline void from_f32(const float* from, ScalarType type, std::size_t count, void
   auto* halves = static_cast<std::uint16_t*>(to);
   switch (type) {
     case ScalarType::kF32: std::memcpy(to, from, count * 4); break;
-    case ScalarType::kF16: for (std::size_t i = 0; i < count; ++i) halves[i] = f32_to_f16(from[i]); break;
-    case ScalarType::kBF16: for (std::size_t i = 0; i < count; ++i) halves[i] = f32_to_bf16(from[i]); break;
+    case ScalarType::kF16:
+      for (std::size_t i = 0; i < count; ++i) halves[i] = f32_to_f16(from[i]);
+      break;
+    case ScalarType::kBF16:
+      for (std::size_t i = 0; i < count; ++i) halves[i] = f32_to_bf16(from[i]);
+      break;
     case ScalarType::kU8:
       for (std::size_t i = 0; i < count; ++i) static_cast<std::uint8_t*>(to)[i] = static_cast<std::uint8_t>(from[i]);
       break;

@@ -46,8 +46,7 @@ TSL_INLINE F32 add_signed(F32 sum, const float* query, std::uint64_t bits) {
 
 }  // namespace
 
-void binary_encode(const float* x, std::size_t n, std::size_t d, const float* thresholds,
-                   std::uint8_t* codes) {
+void binary_encode(const float* x, std::size_t n, std::size_t d, const float* thresholds, std::uint8_t* codes) {
   const std::size_t bytes = binary_row_bytes(d), whole = d / 64 * 64;
   for (std::size_t i = 0; i < n; ++i) {
     const float* row = x + i * d;
@@ -58,8 +57,7 @@ void binary_encode(const float* x, std::size_t n, std::size_t d, const float* th
     }
     std::uint64_t word = 0;
     for (std::size_t j = whole; j < d; ++j) {
-      word |= static_cast<std::uint64_t>(row[j] > (thresholds != nullptr ? thresholds[j] : 0.0f))
-              << (j - whole);
+      word |= static_cast<std::uint64_t>(row[j] > (thresholds != nullptr ? thresholds[j] : 0.0f)) << (j - whole);
     }
     __builtin_memcpy(code + whole / 8, &word, bytes - whole / 8);
   }

@@ -174,8 +174,8 @@ struct Panel {
 
 // One tile against the thresholds of its queries. L2 compares 2<q,x> - |x|^2 with threshold + |q|^2.
 template <Metric kMetric>
-TSL_INLINE void scan_tile(const float* queries, const float* query_norms, const Panel& panel, std::size_t d, Pool* pools,
-                          std::size_t pool_count) {
+TSL_INLINE void scan_tile(const float* queries, const float* query_norms, const Panel& panel, std::size_t d,
+                          Pool* pools, std::size_t pool_count) {
   F32 sums[kTileQueries][kTileVectors];
   product_tile(queries, panel.rows, d, sums);
 #pragma GCC unroll 16
@@ -197,7 +197,8 @@ TSL_INLINE void scan_tile(const float* queries, const float* query_norms, const 
         const std::size_t lane = static_cast<std::size_t>(__builtin_ctz(mask));
         const std::size_t r = v * kF32Lanes + lane;
         const float value = values[lane] - shift;
-        if (r < panel.filled && value >= pool.threshold) push(pool, value, panel.first_row + static_cast<std::int64_t>(r));
+        if (r < panel.filled && value >= pool.threshold)
+          push(pool, value, panel.first_row + static_cast<std::int64_t>(r));
       }
     }
   }
@@ -239,7 +240,8 @@ void scan_direct(const ExactTopK& job, Pool* pools) {
       Pool& pool = pools[q];
       score<kType, kMetric>({job.queries + q * job.d, rows, kType, job.d, kMetric, nullptr, count, similarities});
       for (std::size_t i = 0; i < count; ++i) {
-        if (similarities[i] >= pool.threshold) push(pool, similarities[i], job.first_row + static_cast<std::int64_t>(first + i));
+        if (similarities[i] >= pool.threshold)
+          push(pool, similarities[i], job.first_row + static_cast<std::int64_t>(first + i));
       }
     }
   }
@@ -247,7 +249,8 @@ void scan_direct(const ExactTopK& job, Pool* pools) {
 
 template <ScalarType kType, Metric kMetric>
 void scan(const ExactTopK& job, Pool* pools, Scratch scratch) {
-  job.nq < kDirectQueries ? scan_direct<kType, kMetric>(job, pools) : scan_by_product<kType, kMetric>(job, pools, scratch);
+  job.nq < kDirectQueries ? scan_direct<kType, kMetric>(job, pools)
+                          : scan_by_product<kType, kMetric>(job, pools, scratch);
 }
 
 template <ScalarType kType>

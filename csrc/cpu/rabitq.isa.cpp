@@ -35,7 +35,8 @@ TSL_INLINE void sum_columns(const std::uint8_t* codes, const std::uint8_t* const
       for (int q = 0; q < kQueries; ++q) {
         const std::uint8_t* table = tables[q] + at;
         const U8 a = add_u8(lookup16(load_u8(table), low0), lookup16(load_u8(table + kU8Lanes), high0));
-        const U8 b = add_u8(lookup16(load_u8(table + 2 * kU8Lanes), low1), lookup16(load_u8(table + 3 * kU8Lanes), high1));
+        const U8 b =
+            add_u8(lookup16(load_u8(table + 2 * kU8Lanes), low1), lookup16(load_u8(table + 3 * kU8Lanes), high1));
         accumulate_bytes(even[q], odd[q], add_u8(a, b));
       }
     }
@@ -112,7 +113,8 @@ void scan(const RabitqScan& job) {
     const Factors factors{scales, scales + kBlockRows, reinterpret_cast<const float*>(scales + 2 * kBlockRows)};
     const std::size_t filled = job.n - row < kBlockRows ? job.n - row : kBlockRows;
     for (int q = 0; q < kQueries; ++q) {
-      job.counts[q] += keep_hits<kMetric>(job.queries[q], products[q], factors, row, filled, job.hits[q] + job.counts[q]);
+      job.counts[q] +=
+          keep_hits<kMetric>(job.queries[q], products[q], factors, row, filled, job.hits[q] + job.counts[q]);
     }
   }
 }
@@ -168,7 +170,8 @@ void rabitq_table(const float* q, std::size_t padded, RabitqTable* table) {
     signed_sums(q + 4 * c, sums);
     const F32 low = set_f32(magnitude(q + 4 * c)), scale = set_f32(inverse);
     std::uint8_t* entries = table->entries + entries_at(c);
-    for (std::size_t v = 0; v < 16; v += kF32Lanes) store_round_u8(entries + v, mul(add(load_f32(sums + v), low), scale));
+    for (std::size_t v = 0; v < 16; v += kF32Lanes)
+      store_round_u8(entries + v, mul(add(load_f32(sums + v), low), scale));
     if (kLanes16 > 1) __builtin_memcpy(entries + 16, entries, 16);
   }
 }

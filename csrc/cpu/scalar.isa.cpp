@@ -21,8 +21,7 @@ struct InterleavedSum {
 
   __attribute__((always_inline)) void add(const float* a, const float* b, std::size_t count) {
     for (std::size_t j = 0; j < count; j += 8) {
-      for (std::size_t lane = 0; lane < 8; ++lane)
-        lanes[lane] += static_cast<double>(a[j + lane]) * b[j + lane];
+      for (std::size_t lane = 0; lane < 8; ++lane) lanes[lane] += static_cast<double>(a[j + lane]) * b[j + lane];
     }
   }
   double total() const {
@@ -144,9 +143,7 @@ float largest_magnitude(const float* q, std::size_t count) {
 
 // Adding 1.5 * 2^23 leaves no room for a fraction: nearest, ties to even, and the compiler can take many at
 // once.
-TSL_INLINE std::int32_t round_small(float x) {
-  return static_cast<std::int32_t>((x + 12582912.0f) - 12582912.0f);
-}
+TSL_INLINE std::int32_t round_small(float x) { return static_cast<std::int32_t>((x + 12582912.0f) - 12582912.0f); }
 
 }  // namespace
 
@@ -179,19 +176,16 @@ void scalar_decode(const std::uint8_t* codes, std::size_t n, std::size_t padded,
     alignas(64) std::uint8_t u[kGroup];
     for (std::size_t group = 0; group < n * padded / kGroup; ++group) {
       const Codes64 loaded = load_planes<kBits>(codes + group * (kGroup * kBits / 8));
-      for (std::size_t part = 0; part < kGroup / kU8Lanes; ++part)
-        store_u8(u + part * kU8Lanes, loaded.v[part]);
+      for (std::size_t part = 0; part < kGroup / kU8Lanes; ++part) store_u8(u + part * kU8Lanes, loaded.v[part]);
       float* v = values + group * kGroup;
-      for (std::size_t j = 0; j < kGroup; ++j)
-        v[j] = static_cast<float>(lloyd ? kLloydLevels[u[j]] : u[j]) - middle;
+      for (std::size_t j = 0; j < kGroup; ++j) v[j] = static_cast<float>(lloyd ? kLloydLevels[u[j]] : u[j]) - middle;
     }
   });
 }
 
 void scalar_query(const float* q, std::size_t padded, ScalarQuery* out) {
   const float largest = largest_magnitude(q, padded);
-  const std::size_t room =
-      0x7fffffff / (255 * padded);  // so that no sum of D products of a code and a word overflows
+  const std::size_t room = 0x7fffffff / (255 * padded);  // so that no sum of D products of a code and a word overflows
   const float largest_word = room < 32767 ? static_cast<float>(room) : kLargestWord;
   const bool flat = largest < 1e-30f;
   const float to_word = flat ? 0.0f : largest_word / largest, to_byte = flat ? 0.0f : kLargestByte / largest;
@@ -203,8 +197,7 @@ void scalar_query(const float* q, std::size_t padded, ScalarQuery* out) {
       byte_sum += byte;
     }
     for (std::size_t i = 0; i < kGroup / 2; ++i) {
-      const std::int32_t even = round_small(q[j + 2 * i] * to_word),
-                         odd = round_small(q[j + 2 * i + 1] * to_word);
+      const std::int32_t even = round_small(q[j + 2 * i] * to_word), odd = round_small(q[j + 2 * i + 1] * to_word);
       out->words[j + i] = static_cast<std::int16_t>(even);
       out->words[j + kGroup / 2 + i] = static_cast<std::int16_t>(odd);
       word_sum += even + odd;

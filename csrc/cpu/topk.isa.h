@@ -11,7 +11,7 @@ struct Pool {
   std::size_t count;
   std::size_t capacity;  // more than k
   std::size_t k;
-  float threshold;       // similarity of the k-th best when last cut; -inf before
+  float threshold;  // similarity of the k-th best when last cut; -inf before
   const std::int64_t* ids;
 };
 

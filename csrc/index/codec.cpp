@@ -37,7 +37,8 @@ std::vector<Codec> parse_codecs(const std::vector<std::string>& names) {
   if (orderly) return codecs;
   throw Error(ErrorKind::kInvalidArgument,
               "spec: expected B1 first, then one of U8, N4 or R2..R8, then one of F32, F16, BF16 or UINT8, each "
-              "optional but one; got '" + spelled + "'");
+              "optional but one; got '" +
+                  spelled + "'");
 }
 
 }  // namespace tessella

@@ -12,9 +12,9 @@ namespace tessella {
 struct Codec {
   enum class Kind { kRaw, kB1, kScalar };
   Kind kind;
-  ScalarType type = ScalarType::kF32;        // raw
-  int bits = 0;                              // scalar
-  ScalarGrid grid = ScalarGrid::kUniform;    // scalar
+  ScalarType type = ScalarType::kF32;      // raw
+  int bits = 0;                            // scalar
+  ScalarGrid grid = ScalarGrid::kUniform;  // scalar
   std::string name;
 
   // "F32" "F16" "BF16" "UINT8" | "B1" | "U8" "N4" "R2".."R8"; throws InvalidArgument otherwise.

@@ -15,9 +15,9 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kTileRows = 256;       // rows encoded by one task
-constexpr std::size_t kPublishRows = 4096;   // rows copied in while searches wait
-constexpr std::size_t kTrainRows = 65'536;   // of a first add, enough for a mean
+constexpr std::size_t kTileRows = 256;      // rows encoded by one task
+constexpr std::size_t kPublishRows = 4096;  // rows copied in while searches wait
+constexpr std::size_t kTrainRows = 65'536;  // of a first add, enough for a mean
 constexpr std::size_t kMaxRows = UINT32_MAX - 1;
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::kInvalidArgument, what); }
@@ -154,8 +154,8 @@ void FlatIndex::encode_tile(const float* x, std::size_t first, std::size_t n, En
       }
     } else if (codec.kind == Codec::Kind::kScalar) {
       kernels.scalar_encode({residuals.data(), n, padded_, codec.bits, codec.grid,
-                             out.codes.data() + first * scalar_row_bytes(padded_, codec.bits), out.scales.data() + first,
-                             out.norms2.data() + first});
+                             out.codes.data() + first * scalar_row_bytes(padded_, codec.bits),
+                             out.scales.data() + first, out.norms2.data() + first});
     } else {
       from_f32(rows.data(), codec.type, n * config_.dim,
                out.raw.data() + first * config_.dim * scalar_bytes(codec.type));

@@ -50,10 +50,10 @@ struct SearchRequest {
   const float* queries;  // (nq, dim)
   std::size_t nq;
   std::size_t k;
-  float epsilon;         // how many error bounds B1 keeps
+  float epsilon;  // how many error bounds B1 keeps
   std::size_t threads;
-  float* scores;         // (nq, k): similarity, or squared distance for L2
-  std::int64_t* ids;     // (nq, k), -1 where there are fewer rows
+  float* scores;      // (nq, k): similarity, or squared distance for L2
+  std::int64_t* ids;  // (nq, k), -1 where there are fewer rows
   SearchCounts* counts = nullptr;
 };
 

@@ -20,18 +20,16 @@ namespace tessella {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::size_t kProductQueries = 1024;       // queries that share one packing of the rows
-constexpr std::size_t kPoolBytes = 16u << 20;       // most memory for one task's candidate pools
-constexpr std::size_t kFirstRows = 1024;             // a scan's first range, until a threshold is known
-constexpr std::size_t kRangeRows = 4096;            // its largest
-constexpr std::size_t kRefineRows = 64;             // rows refined between two looks at the threshold
-constexpr std::size_t kRawFactor = 4;               // a raw last stage re-scores this many times k
+constexpr std::size_t kProductQueries = 1024;  // queries that share one packing of the rows
+constexpr std::size_t kPoolBytes = 16u << 20;  // most memory for one task's candidate pools
+constexpr std::size_t kFirstRows = 1024;       // a scan's first range, until a threshold is known
+constexpr std::size_t kRangeRows = 4096;       // its largest
+constexpr std::size_t kRefineRows = 64;        // rows refined between two looks at the threshold
+constexpr std::size_t kRawFactor = 4;          // a raw last stage re-scores this many times k
 
-constexpr std::size_t kTaskQueries = 64;            // queries that share one task's work space
+constexpr std::size_t kTaskQueries = 64;  // queries that share one task's work space
 
-struct Range {
-  std::size_t first, last;
-};
+struct Range { std::size_t first, last; };
 
 // A candidate and the score that will be reported for it; the two differ where a refined score exceeds its bound.
 struct Ranked {
@@ -178,9 +176,8 @@ void FlatScan::scan_raw() {
   const std::size_t keep = std::min(request_.k + kSpareCandidates, rows());
   const std::size_t pool_bytes = (2 * keep + 64) * sizeof(Candidate);
   const std::size_t group = std::clamp(kPoolBytes / pool_bytes, std::size_t{16}, kProductQueries);
-  for_parts(group, 8, keep, [&](std::size_t q0, std::size_t nq, Range range, auto& out) {
-    exact_part(q0, nq, range, keep, out);
-  });
+  for_parts(group, 8, keep,
+            [&](std::size_t q0, std::size_t nq, Range range, auto& out) { exact_part(q0, nq, range, keep, out); });
 }
 
 void FlatScan::exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, Lists& out) const {
@@ -310,8 +307,8 @@ void FlatScan::refine(const QueryTables& tables, std::size_t base, RabitqHit* hi
     if (refiner()->kind == Codec::Kind::kScalar) {
       scalar_similarities(tables, base, which.data(), kept, similarities.data());
     } else {
-      kernels_.exact_score({tables.raw, raw_->row(base), refiner()->type, config_.dim, config_.metric,
-                            which.data(), kept, similarities.data()});
+      kernels_.exact_score({tables.raw, raw_->row(base), refiner()->type, config_.dim, config_.metric, which.data(),
+                            kept, similarities.data()});
     }
     for (std::size_t j = 0; j < kept; ++j) {
       pool.push(std::min(similarities[j], uppers[j]), static_cast<std::int64_t>(base + which[j]));
@@ -337,8 +334,7 @@ float FlatScan::norm2(std::size_t row) const {
 void FlatScan::scalar_similarities(const QueryTables& tables, std::size_t base, const std::uint32_t* which,
                                    std::size_t count, float* out) const {
   const Codec& codec = config_.codecs.front().kind == Codec::Kind::kScalar ? config_.codecs.front() : *refiner();
-  kernels_.scalar_dot({&tables.scalar, codes_->row(base), ix_.padded_, codec.bits, codec.grid, which,
-                       count, out});
+  kernels_.scalar_dot({&tables.scalar, codes_->row(base), ix_.padded_, codec.bits, codec.grid, which, count, out});
   const auto* scales = reinterpret_cast<const float*>(scales_->row(base));
   const bool l2 = config_.metric == Metric::kL2;
   for (std::size_t i = 0; i < count; ++i) {
@@ -377,16 +373,16 @@ std::vector<Candidate> FlatScan::within(std::size_t q, float least) {
     for (std::size_t i = 0; i < count; ++i) which[i] = static_cast<std::uint32_t>(i);
     if (b1_ != nullptr) {
       RabitqHit* out = hits.data();
-      kernels_.rabitq_scan({b1_->block(row / kBlockRows), end - row, ix_.padded_, config_.metric,
-                            &tables.b1, 1, &out, &count});
+      kernels_.rabitq_scan(
+          {b1_->block(row / kBlockRows), end - row, ix_.padded_, config_.metric, &tables.b1, 1, &out, &count});
       for (std::size_t i = 0; i < count; ++i) {
         which[i] = hits[i].row;
         similarities[i] = hits[i].estimate;
       }
     }
     if (ends_raw()) {
-      kernels_.exact_score({query(q), raw_->row(row), config_.codecs.back().type, config_.dim,
-                            config_.metric, which.data(), count, similarities.data()});
+      kernels_.exact_score({query(q), raw_->row(row), config_.codecs.back().type, config_.dim, config_.metric,
+                            which.data(), count, similarities.data()});
     } else if (config_.codecs.back().kind == Codec::Kind::kScalar) {
       scalar_similarities(tables, row, which.data(), count, similarities.data());
     }

@@ -82,7 +82,9 @@ TSL_INLINE Codes64 load_nibbles(const std::uint8_t* p) {
 TSL_INLINE Codes64 load_pairs(const std::uint8_t* p) {
   const uint8x16_t all = vld1q_u8(p);
   const U8 mask = set_u8(3);
-  return {{and_u8({all}, mask), and_u8({vshrq_n_u8(all, 2)}, mask), and_u8({vshrq_n_u8(all, 4)}, mask),
+  return {{and_u8({all}, mask),
+           and_u8({vshrq_n_u8(all, 2)}, mask),
+           and_u8({vshrq_n_u8(all, 4)}, mask),
            {vshrq_n_u8(all, 6)}}};
 }
 TSL_INLINE Codes64 load_bits(const std::uint8_t* p) {

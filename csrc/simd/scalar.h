@@ -17,21 +17,72 @@ struct I32 { std::int32_t v; };
 
 #define TSL_EACH(i, lanes) for (int i = 0; i < (lanes); ++i)
 
-TSL_INLINE F32 set_f32(float x) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = x; return r; }
+TSL_INLINE F32 set_f32(float x) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = x;
+  return r;
+}
 TSL_INLINE F32 zero_f32() { return set_f32(0.0f); }
-TSL_INLINE F32 load_f32(const float* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = p[i]; return r; }
+TSL_INLINE F32 load_f32(const float* p) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = p[i];
+  return r;
+}
 TSL_INLINE void store_f32(float* p, F32 a) { TSL_EACH(i, kF32Lanes) p[i] = a.v[i]; }
-TSL_INLINE F32 load_f16(const std::uint16_t* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = float_from_f16(p[i]); return r; }
-TSL_INLINE F32 load_bf16(const std::uint16_t* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = float_from_bf16(p[i]); return r; }
-TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = p[i]; return r; }
-TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = p[i]; return r; }
-TSL_INLINE F32 add(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] + b.v[i]; return r; }
-TSL_INLINE F32 sub(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] - b.v[i]; return r; }
-TSL_INLINE F32 mul(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] * b.v[i]; return r; }
-TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]); return r; }
-TSL_INLINE F32 max_f32(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return r; }
-TSL_INLINE F32 min_f32(F32 a, F32 b) { F32 r; TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return r; }
-TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) { TSL_EACH(i, kF32Lanes) if ((mask >> i) & 1) a.v[i] = -a.v[i]; return a; }
+TSL_INLINE F32 load_f16(const std::uint16_t* p) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = float_from_f16(p[i]);
+  return r;
+}
+TSL_INLINE F32 load_bf16(const std::uint16_t* p) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = float_from_bf16(p[i]);
+  return r;
+}
+TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = p[i];
+  return r;
+}
+TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = p[i];
+  return r;
+}
+TSL_INLINE F32 add(F32 a, F32 b) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] + b.v[i];
+  return r;
+}
+TSL_INLINE F32 sub(F32 a, F32 b) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] - b.v[i];
+  return r;
+}
+TSL_INLINE F32 mul(F32 a, F32 b) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] * b.v[i];
+  return r;
+}
+TSL_INLINE F32 fma(F32 a, F32 b, F32 c) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);
+  return r;
+}
+TSL_INLINE F32 max_f32(F32 a, F32 b) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+  return r;
+}
+TSL_INLINE F32 min_f32(F32 a, F32 b) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+  return r;
+}
+TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
+  TSL_EACH(i, kF32Lanes) if ((mask >> i) & 1) a.v[i] = -a.v[i];
+  return a;
+}
 TSL_INLINE F32 hadamard(F32 a) {
   const float s = a.v[0] + a.v[1], t = a.v[0] - a.v[1], u = a.v[2] + a.v[3], w = a.v[2] - a.v[3];
   return F32{{s + u, t + w, s - u, t - w}};
@@ -47,13 +98,37 @@ TSL_INLINE void store_round_u8(std::uint8_t* p, F32 a) {
   TSL_EACH(i, kF32Lanes) p[i] = static_cast<std::uint8_t>(__builtin_rintf(a.v[i]));
 }
 
-TSL_INLINE U8 load_u8(const std::uint8_t* p) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = p[i]; return r; }
+TSL_INLINE U8 load_u8(const std::uint8_t* p) {
+  U8 r;
+  TSL_EACH(i, kU8Lanes) r.v[i] = p[i];
+  return r;
+}
 TSL_INLINE void store_u8(std::uint8_t* p, U8 a) { TSL_EACH(i, kU8Lanes) p[i] = a.v[i]; }
-TSL_INLINE U8 set_u8(std::uint8_t x) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = x; return r; }
-TSL_INLINE U8 and_u8(U8 a, U8 b) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] & b.v[i]; return r; }
-TSL_INLINE U8 or_u8(U8 a, U8 b) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] | b.v[i]; return r; }
-TSL_INLINE U8 add_u8(U8 a, U8 b) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = static_cast<std::uint8_t>(a.v[i] + b.v[i]); return r; }
-TSL_INLINE U8 high_nibbles(U8 a) { U8 r; TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] >> 4; return r; }
+TSL_INLINE U8 set_u8(std::uint8_t x) {
+  U8 r;
+  TSL_EACH(i, kU8Lanes) r.v[i] = x;
+  return r;
+}
+TSL_INLINE U8 and_u8(U8 a, U8 b) {
+  U8 r;
+  TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] & b.v[i];
+  return r;
+}
+TSL_INLINE U8 or_u8(U8 a, U8 b) {
+  U8 r;
+  TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] | b.v[i];
+  return r;
+}
+TSL_INLINE U8 add_u8(U8 a, U8 b) {
+  U8 r;
+  TSL_EACH(i, kU8Lanes) r.v[i] = static_cast<std::uint8_t>(a.v[i] + b.v[i]);
+  return r;
+}
+TSL_INLINE U8 high_nibbles(U8 a) {
+  U8 r;
+  TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] >> 4;
+  return r;
+}
 TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
 TSL_INLINE U8 lookup16(U8 table, U8 index) {
   U8 r;
@@ -67,7 +142,8 @@ TSL_INLINE Codes64 load_codes(const std::uint8_t* p) { return {{load_u8(p), load
 TSL_INLINE Codes64 load_fields(const std::uint8_t* p, int bits, int stride) {
   Codes64 r;
   TSL_EACH(i, 64) {
-    r.v[i / kU8Lanes].v[i % kU8Lanes] = static_cast<std::uint8_t>((p[i % stride] >> (i / stride * bits)) & ((1 << bits) - 1));
+    r.v[i / kU8Lanes].v[i % kU8Lanes] =
+        static_cast<std::uint8_t>((p[i % stride] >> (i / stride * bits)) & ((1 << bits) - 1));
   }
   return r;
 }
@@ -78,7 +154,11 @@ TSL_INLINE Codes64 load_bits(const std::uint8_t* p) {
   TSL_EACH(i, 64) r.v[i / kU8Lanes].v[i % kU8Lanes] = (p[i / 8] >> (i % 8)) & 1;
   return r;
 }
-TSL_INLINE U16 zero_u16() { U16 r; TSL_EACH(i, kU8Lanes / 2) r.v[i] = 0; return r; }
+TSL_INLINE U16 zero_u16() {
+  U16 r;
+  TSL_EACH(i, kU8Lanes / 2) r.v[i] = 0;
+  return r;
+}
 TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
   TSL_EACH(i, kU8Lanes / 2) even.v[i] = static_cast<std::uint16_t>(even.v[i] + x.v[2 * i] + (x.v[2 * i + 1] << 8));
   TSL_EACH(i, kU8Lanes / 2) odd.v[i] = static_cast<std::uint16_t>(odd.v[i] + x.v[2 * i + 1]);

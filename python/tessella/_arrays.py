@@ -91,15 +91,11 @@ def as_ids(ids: object, n: int | None, operation: str) -> npt.NDArray[np.int64]:
     if array.ndim == 0:
         array = array.reshape(1)
     if array.ndim != 1 or (n is not None and len(array) != n):
-        raise InvalidArgument(
-            f"{operation}: expected ids of shape ({'n' if n is None else n},); got {array.shape}"
-        )
+        raise InvalidArgument(f"{operation}: expected ids of shape ({'n' if n is None else n},); got {array.shape}")
     wrong = (array < 0) | (array > np.iinfo(np.int64).max)
     if wrong.any():
         place = int(np.argmax(wrong))
-        raise InvalidArgument(
-            f"{operation}: expected ids between 0 and 2**63 - 1; got {array[place]} at place {place}"
-        )
+        raise InvalidArgument(f"{operation}: expected ids between 0 and 2**63 - 1; got {array[place]} at place {place}")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 

@@ -81,9 +81,7 @@ class Index:
         self._seed = whole_number(seed, 0, "seed", "Index")
         if metric not in METRICS:
             raise InvalidArgument(f"Index: expected metric {', '.join(map(repr, METRICS))}; got {metric!r}")
-        self._engine = _core.FlatIndex(
-            dim=self._dim, metric=metric, codecs=list(self._config.codecs), seed=self._seed
-        )
+        self._engine = _core.FlatIndex(dim=self._dim, metric=metric, codecs=list(self._config.codecs), seed=self._seed)
 
     # ---- what it is
 
@@ -120,7 +118,8 @@ class Index:
     @property
     def ids(self) -> npt.NDArray[np.int64]:
         """The ids (n,), in the order rows are stored: as added, but a removal moves the last row to the gap."""
-        return self._engine.ids()
+        ids: npt.NDArray[np.int64] = self._engine.ids()
+        return ids
 
     def __len__(self) -> int:
         return len(self._engine)
@@ -196,9 +195,7 @@ class Index:
 
     # ---- what comes out
 
-    def search(
-        self, q: object, k: int = 10, *, threads: int | None = None, epsilon: float = 1.9
-    ) -> Hits:
+    def search(self, q: object, k: int = 10, *, threads: int | None = None, epsilon: float = 1.9) -> Hits:
         """The k best rows for each query of `q` (nq, dim).
 
         Args:
@@ -244,7 +241,8 @@ class Index:
 
     def reconstruct(self, ids: object) -> npt.NDArray[np.float32]:
         """The stored values (n, dim) float32 of these ids, from the finest codec; cosine's are unit vectors."""
-        return self._engine.reconstruct(as_ids(ids, None, "reconstruct"))
+        values: npt.NDArray[np.float32] = self._engine.reconstruct(as_ids(ids, None, "reconstruct"))
+        return values
 
     def batches(self, rows: int = _SLICE_ROWS) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Yields (ids, values) of all rows, at most `rows` at a time; `add_batches` takes them as they come."""
@@ -298,7 +296,9 @@ class Index:
         except FormatError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"load: {file.path} is damaged: its config does not describe an index ({error})") from error
+            raise FormatError(
+                f"load: {file.path} is damaged: its config does not describe an index ({error})"
+            ) from error
         return index
 
     def __reduce__(self) -> tuple[Any, ...]:

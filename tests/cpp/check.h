@@ -46,8 +46,8 @@ std::string message_of(const std::function<void()>& body) {
 
 }  // namespace check
 
-#define TEST(name)                                             \
-  static void test_##name();                                   \
+#define TEST(name)                                                   \
+  static void test_##name();                                         \
   static const check::Register kRegister_##name(#name, test_##name); \
   static void test_##name()
 #define CHECK(condition) check::that((condition), #condition, __FILE__, __LINE__)

@@ -23,7 +23,7 @@ TEST(every_half_survives_a_round_trip) {
 }
 
 TEST(halves_round_to_nearest_even_and_bounds_round_up) {
-  CHECK(f32_to_f16(1.0f + 0x1p-11f) == f32_to_f16(1.0f));            // a tie goes to the even pattern
+  CHECK(f32_to_f16(1.0f + 0x1p-11f) == f32_to_f16(1.0f));  // a tie goes to the even pattern
   CHECK(f32_to_f16(1.0f + 3 * 0x1p-11f) == f32_to_f16(1.0f + 0x1p-9f));
   CHECK(std::isinf(f16_to_f32(f32_to_f16(65520.0f))));
   CHECK(f16_to_f32(f32_to_f16(65519.0f)) == 65504.0f);

@@ -34,9 +34,9 @@ Result search(const FlatIndex& ix, const Tight<float>& queries, std::size_t k, s
   return found;
 }
 
-const std::vector<std::vector<std::string>> kSpecs = {{"F32"}, {"F16"},       {"B1"},        {"U8"},
-                                                      {"R3"},  {"B1", "U8"},  {"B1", "N4"},  {"B1", "F32"},
-                                                      {"U8", "F32"}, {"B1", "U8", "BF16"}};
+const std::vector<std::vector<std::string>> kSpecs = {
+    {"F32"},      {"F16"},      {"B1"},        {"U8"},        {"R3"},
+    {"B1", "U8"}, {"B1", "N4"}, {"B1", "F32"}, {"U8", "F32"}, {"B1", "U8", "BF16"}};
 
 }  // namespace
 

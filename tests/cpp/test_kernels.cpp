@@ -13,13 +13,13 @@ namespace {
 const std::size_t kDims[] = {1, 7, 31, 33, 64, 127, 384};
 const std::size_t kPadded[] = {64, 128, 192, 384, 1536};
 
-std::vector<Candidate> topk(const Kernels& kernels, const Tight<float>& queries, const Tight<float>& rows, std::size_t d,
-                            std::size_t k, Metric metric, const std::int64_t* ids) {
+std::vector<Candidate> topk(const Kernels& kernels, const Tight<float>& queries, const Tight<float>& rows,
+                            std::size_t d, std::size_t k, Metric metric, const std::int64_t* ids) {
   const std::size_t nq = queries.size() / d, n = rows.size() / d;
   std::vector<Candidate> best(nq * k, Candidate{-INFINITY, -1});
   AlignedBuffer scratch(kernels.exact_topk_scratch(nq, n, d, k));
-  kernels.exact_topk({queries.get(), nq, rows.get(), ScalarType::kF32, n, d, metric, 0, ids, k, best.data(),
-                      scratch.data(), nullptr});
+  kernels.exact_topk(
+      {queries.get(), nq, rows.get(), ScalarType::kF32, n, d, metric, 0, ids, k, best.data(), scratch.data(), nullptr});
   return best;
 }
 
@@ -40,7 +40,8 @@ TEST(exact_topk_agrees_with_scalar) {
         for (Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
           const auto a = topk(level, queries, rows, d, 5, metric, nullptr);
           const auto b = topk(scalar, queries, rows, d, 5, metric, nullptr);
-          for (std::size_t i = 0; i < a.size(); ++i) CHECK(data::close(a[i].similarity, b[i].similarity, 4.0f * static_cast<float>(d)));
+          for (std::size_t i = 0; i < a.size(); ++i)
+            CHECK(data::close(a[i].similarity, b[i].similarity, 4.0f * static_cast<float>(d)));
         }
       }
     }
@@ -105,7 +106,8 @@ TEST(rabitq_encodes_and_scans_as_scalar_does) {
       for (Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
         Tight<std::uint8_t> codes = data::bytes(blocks * rabitq_block_bytes(padded, metric), 7);
         for (std::size_t b = 0; b < blocks; ++b) {  // factors that are numbers
-          auto* factors = reinterpret_cast<std::uint16_t*>(codes.get() + b * rabitq_block_bytes(padded, metric) + 4 * padded);
+          auto* factors =
+              reinterpret_cast<std::uint16_t*>(codes.get() + b * rabitq_block_bytes(padded, metric) + 4 * padded);
           std::fill_n(factors, 64, std::uint16_t{0x2c00});
           if (metric == Metric::kL2) std::fill_n(reinterpret_cast<float*>(factors + 64), 32, 1.5f);
         }
@@ -156,8 +158,8 @@ TEST(scalar_codes_and_sums_are_equal_bit_for_bit) {
           Tight<float> dots[2] = {Tight<float>(n), Tight<float>(n)};
           for (int side = 0; side < 2; ++side) {
             const Kernels& kernels = side == 0 ? level : scalar;
-            kernels.scalar_encode({residuals.get(), n, padded, bits, grid, codes[side].get(), scales[side].get(),
-                                   norms[side].get()});
+            kernels.scalar_encode(
+                {residuals.get(), n, padded, bits, grid, codes[side].get(), scales[side].get(), norms[side].get()});
             AlignedBuffer words(padded * 2), small(padded);
             ScalarQuery prepared{words.as<std::int16_t>(), small.as<std::int8_t>(), 0, 0, 0, 0};
             kernels.scalar_query(query.get(), padded, &prepared);

@@ -38,9 +38,7 @@ def path(tmp_path: Path, x: np.ndarray) -> Path:
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 @pytest.mark.parametrize("spec", SPECS)
-def test_what_is_loaded_is_what_was_saved(
-    spec: str, metric: str, mmap: bool, tmp_path: Path, x: np.ndarray
-) -> None:
+def test_what_is_loaded_is_what_was_saved(spec: str, metric: str, mmap: bool, tmp_path: Path, x: np.ndarray) -> None:
     index = ts.Index(spec, dim=D, metric=metric)
     index.add(x, ids=np.arange(N) * 5)
     index.save(tmp_path / "index")

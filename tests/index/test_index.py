@@ -173,7 +173,7 @@ MISTAKES = [
     (lambda ix: ts.Index("Flat,PQ9", dim=4), "spec: expected a codec"),
     (lambda ix: ts.Index("Flat,U8+B1", dim=4), "spec: expected B1 first"),
     (lambda ix: ts.Index("Flat", dim=0), "Index: expected dim >= 1; got 0"),
-    (lambda ix: ts.Index("Flat", dim=4, metric="hamming"), "Index: expected metric 'cosine', 'ip', 'l2'; got 'hamming'"),
+    (lambda ix: ts.Index("Flat", dim=4, metric="hamming"), "expected metric 'cosine', 'ip', 'l2'; got 'hamming'"),
     (lambda ix: ts.Index("Flat,UINT8", dim=4), "index: UINT8 stores whole numbers"),
     (lambda ix: ts.set_num_threads(0), "set_num_threads: expected threads >= 1; got 0"),
 ]  # fmt: skip

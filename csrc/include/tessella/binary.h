@@ -7,7 +7,8 @@ namespace tessella {
 
 constexpr std::size_t binary_row_bytes(std::size_t d) { return (d + 7) / 8; }
 
-// bit j = x_j > threshold_j (thresholds nullptr: 0), little-endian bits, spare bits 0. x (n, d) -> codes (n, ceil(d/8)).
+// bit j = x_j > threshold_j (thresholds nullptr: 0), little-endian bits, spare bits 0. x (n, d) -> codes (n,
+// ceil(d/8)).
 using BinaryEncodeFn = void (*)(const float* x, std::size_t n, std::size_t d, const float* thresholds,
                                 std::uint8_t* codes);
 

@@ -9,19 +9,19 @@
 namespace tessella {
 
 struct ExactTopK {
-  const float* queries;       // (nq, d), row-major
+  const float* queries;  // (nq, d), row-major
   std::size_t nq;
-  const void* rows;           // (n, d) of `type`, row-major
+  const void* rows;  // (n, d) of `type`, row-major
   ScalarType type;
   std::size_t n;
   std::size_t d;
   Metric metric;
-  std::int64_t first_row;     // position of rows[0] in its store
-  const std::int64_t* ids;    // ids of the whole store, indexed by position; nullptr: position is id
-  std::size_t k;              // 1 .. kMaxK + kSpareCandidates
-  Candidate* best;            // (nq, k) in and out: running lists, best first; start with {-inf, -1}
-  void* scratch;              // exact_topk_scratch(...) bytes, 64-byte aligned
-  void* stream;               // CUDA stream; the CPU ignores it
+  std::int64_t first_row;   // position of rows[0] in its store
+  const std::int64_t* ids;  // ids of the whole store, indexed by position; nullptr: position is id
+  std::size_t k;            // 1 .. kMaxK + kSpareCandidates
+  Candidate* best;          // (nq, k) in and out: running lists, best first; start with {-inf, -1}
+  void* scratch;            // exact_topk_scratch(...) bytes, 64-byte aligned
+  void* stream;             // CUDA stream; the CPU ignores it
 };
 
 // The product path sums in another order than a single dot product; lists are kept this much longer and

@@ -18,9 +18,9 @@ struct Rotate {
   const float* in;             // forward: (n, d); inverse: (n, D)
   std::size_t n;
   std::size_t d;
-  const float* centre;         // (d) or nullptr: subtracted before the forward, added after the inverse
-  float* out;                  // forward: (n, D); inverse: (n, d); must not overlap `in`
-  float* scratch;              // D floats (inverse only)
+  const float* centre;  // (d) or nullptr: subtracted before the forward, added after the inverse
+  float* out;           // forward: (n, D); inverse: (n, d); must not overlap `in`
+  float* scratch;       // D floats (inverse only)
 };
 
 using RotateFn = void (*)(const Rotate&);

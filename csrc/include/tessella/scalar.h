@@ -30,7 +30,9 @@ constexpr double kLloydUnit = 10.86;
 // What the name N4 means; docs/decisions/0010-n4-grid.md has the comparison.
 constexpr ScalarGrid kN4Grid = ScalarGrid::kLloyd;
 
-constexpr std::size_t scalar_row_bytes(std::size_t padded, int bits) { return padded * static_cast<std::size_t>(bits) / 8; }
+constexpr std::size_t scalar_row_bytes(std::size_t padded, int bits) {
+  return padded * static_cast<std::size_t>(bits) / 8;
+}
 
 struct ScalarEncode {
   const float* residuals;  // (n, D)
@@ -38,9 +40,9 @@ struct ScalarEncode {
   std::size_t padded;
   int bits;
   ScalarGrid grid;
-  std::uint8_t* codes;     // (n, scalar_row_bytes)
-  float* scales;           // (n)
-  float* norms2;           // (n) |r|^2, or nullptr
+  std::uint8_t* codes;  // (n, scalar_row_bytes)
+  float* scales;        // (n)
+  float* norms2;        // (n) |r|^2, or nullptr
 };
 using ScalarEncodeFn = void (*)(const ScalarEncode&);
 
@@ -52,8 +54,8 @@ using ScalarDecodeFn = void (*)(const std::uint8_t* codes, std::size_t n, std::s
 // products of 255 * word fit 32 bits; of each 64 dimensions the even words come first, then the odd.
 // q'_j ~ word_step * word_j ~ byte_step * bytes[j]. A query below about 1e-30 becomes zero.
 struct ScalarQuery {
-  std::int16_t* words;    // (D) 64-byte aligned
-  std::int8_t* bytes;     // (D) 64-byte aligned
+  std::int16_t* words;  // (D) 64-byte aligned
+  std::int8_t* bytes;   // (D) 64-byte aligned
   float word_step;
   float byte_step;
   std::int32_t word_sum;

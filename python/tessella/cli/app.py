@@ -151,17 +151,13 @@ def bench(
     rows.append(measure.row(loaded.spec, loaded, exact, q, k, repeats))
     cores = f"{report.threads()}, median of {repeats} runs"
     columns = ["", f">recall@{k}", ">bytes/vector", ">queries/s in one batch", ">queries/s one by one"]
-    report.console().print(
-        report.table(f"{len(loaded):,} vectors, {len(q):,} queries, {cores}", columns, rows)
-    )
+    report.console().print(report.table(f"{len(loaded):,} vectors, {len(q):,} queries, {cores}", columns, rows))
 
 
 @app.command()
 def demo(
     data: Annotated[Path, typer.Option(help="Folder of the sample.")] = Path("examples/data"),
-    drawing: Annotated[Path, typer.Option(help="Where the drawing goes.")] = Path(
-        "out/demo-recall-bytes.png"
-    ),
+    drawing: Annotated[Path, typer.Option(help="Where the drawing goes.")] = Path("out/demo-recall-bytes.png"),
     threads: Threads = None,
 ) -> None:
     """Index real package descriptions, search them, and compare codecs with exact search and NumPy."""

@@ -50,9 +50,7 @@ class Sample:
 def run(data: Path, drawing: Path) -> None:
     sample = read(data)
     out = report.console()
-    out.print(
-        f"{len(sample.x):,} descriptions of Debian packages, {len(sample.q):,} queries held out from them.\n"
-    )
+    out.print(f"{len(sample.x):,} descriptions of Debian packages, {len(sample.q):,} queries held out from them.\n")
     index = build(SPEC, sample.x)
     show_hits(index, sample)
     compare(sample)
@@ -95,9 +93,7 @@ def compare(sample: Sample) -> None:
     """Recall, bytes and speed of exact search, two compressed indexes and plain NumPy, on the same cores."""
     exact = build("Flat", sample.x)
     x, q = (np.asarray(part, dtype=np.float32) for part in (sample.x, sample.q))
-    searches: dict[str, tuple[Callable[[], Array], float]] = {
-        "NumPy": (partial(numpy_search, x, q), x.nbytes)
-    }
+    searches: dict[str, tuple[Callable[[], Array], float]] = {"NumPy": (partial(numpy_search, x, q), x.nbytes)}
     for spec in COMPARED:
         index = build(spec, sample.x)
         searches[spec] = (partial(index_search, index, sample.q), index.nbytes)
@@ -143,7 +139,5 @@ def draw(sample: Sample, drawing: Path) -> None:
         index = build(spec, sample.x)
         found = measure.recall(exact, sample.q, index_search(index, sample.q))
         points.append((spec.removeprefix("Flat,"), index.nbytes / len(index), found))
-    report.draw_recall(
-        drawing, points, f"{len(sample.x):,} Debian package descriptions, {sample.x.shape[1]} d"
-    )
+    report.draw_recall(drawing, points, f"{len(sample.x):,} Debian package descriptions, {sample.x.shape[1]} d")
     print(f"Recall against bytes per vector is drawn in {drawing}.")

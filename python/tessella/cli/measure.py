@@ -62,7 +62,7 @@ def recall(exact: Index, q: Array, ids: Ids) -> float:
         best = _scores(exact, q[part], np.asarray(exact.search(q[part], k).ids))
         floor = best[:, -1:]
         hits += int((_scores(exact, q[part], ids[part]) >= floor - 1e-6 * np.abs(floor)).sum())
-    return hits / max(1, len(q) * k)
+    return float(hits / max(1, len(q) * k))
 
 
 def _scores(exact: Index, q: Array, ids: Ids) -> npt.NDArray[np.float64]:

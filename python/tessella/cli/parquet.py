@@ -80,12 +80,8 @@ class ParquetSource:
         if column is None and len(lists) == 1:
             return str(lists[0])
         if column not in lists:
-            have = (
-                f"its columns of vectors are {', '.join(lists)}" if lists else "it has no column of vectors"
-            )
-            raise InvalidArgument(
-                f"read: expected a column of vectors of {self._path}; got {column}, and {have}"
-            )
+            have = f"its columns of vectors are {', '.join(lists)}" if lists else "it has no column of vectors"
+            raise InvalidArgument(f"read: expected a column of vectors of {self._path}; got {column}, and {have}")
         return str(column)
 
     def _holds_vectors(self, kind: Any) -> bool:

@@ -36,15 +36,11 @@ def progress() -> Progress:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A plain table; a column whose name starts with > is aligned right, a last one without may wrap."""
-    made = Table(
-        title=title or None, title_justify="left", show_header=any(columns), box=None, pad_edge=False
-    )
+    made = Table(title=title or None, title_justify="left", show_header=any(columns), box=None, pad_edge=False)
     made.padding = (0, 2, 0, 0)
     for name in columns:
         right = name.startswith(">")
-        made.add_column(
-            name.lstrip(">"), justify="right" if right else "left", no_wrap=right or name != columns[-1]
-        )
+        made.add_column(name.lstrip(">"), justify="right" if right else "left", no_wrap=right or name != columns[-1])
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))  # Text: brackets in a description are no markup
     return made

@@ -102,9 +102,7 @@ def _choose(names: list[str], name: str | None, path: Path, what: str) -> str:
     if name is None and len(names) == 1:
         return names[0]
     if name not in names:
-        raise InvalidArgument(
-            f"read: expected {path}:NAME with one of the {what}s {', '.join(names)}; got {name}"
-        )
+        raise InvalidArgument(f"read: expected {path}:NAME with one of the {what}s {', '.join(names)}; got {name}")
     return name
 
 

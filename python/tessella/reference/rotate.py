@@ -75,9 +75,7 @@ def transform_window(y: FloatArray, i: int) -> FloatArray:
     return y
 
 
-def rotate_forward(
-    x: FloatArray, signs: npt.NDArray[np.uint64], centre: FloatArray | None = None
-) -> FloatArray:
+def rotate_forward(x: FloatArray, signs: npt.NDArray[np.uint64], centre: FloatArray | None = None) -> FloatArray:
     """R(x - centre): (n, d) -> (n, D)."""
     padded = signs.shape[1] * 64
     flips = signs_as_floats(signs, x.dtype)

@@ -1,0 +1,1 @@
+"""Kernels one by one on one core: nanoseconds a row from cache and from memory, and the bytes moved."""

@@ -1,0 +1,77 @@
+"""`python -m bench.kernels`: the table, and a row for each line of it in `bench/history`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import machine
+from bench.kernels.rows import HEADER, Row
+
+FAMILIES = ("rotate", "rabitq", "scalar", "binary")
+HISTORY = Path(__file__).resolve().parents[1] / "history"
+
+
+def main() -> None:
+    """Runs on one core; nothing else should."""
+    parser = argparse.ArgumentParser(prog="python -m bench.kernels", description="Times kernels on one core.")
+    parser.add_argument("families", nargs="*", metavar="family", help=f"of {', '.join(FAMILIES)} (default: all)")
+    parser.add_argument("--dims", type=int, nargs="+", default=[128, 384, 768, 1536])
+    parser.add_argument("--isa", help="level to pin (default: the best)")
+    parser.add_argument("--memory-mib", type=int, default=512, help="size of what is read from memory")
+    parser.add_argument("--save", action="store_true", help="append the results to bench/history")
+    chosen = parser.parse_args()
+    unknown = set(chosen.families) - set(FAMILIES)
+    if unknown:
+        parser.error(f"expected families of {', '.join(FAMILIES)}; got {', '.join(sorted(unknown))}")
+    machine.pin_cores(1)
+    rows = run(chosen.families or FAMILIES, chosen.dims, chosen.isa, chosen.memory_mib << 20)
+    if chosen.save:
+        save(rows, chosen.isa)
+
+
+def run(families: Sequence[str], dims: Sequence[int], isa: str | None, memory_bytes: int) -> list[Row]:
+    """Prints each line as it comes."""
+    from tessella import _core
+
+    if isa is not None:
+        _core.pin_isa(isa)
+    _core.set_num_threads(1)
+    print(f"{machine.cpu_model()}, level {_core.active_isa()}; `prior` was measured on another machine")
+    print(HEADER)
+    rows = []
+    for family in families:
+        measured = importlib.import_module(f"bench.kernels.{family}").measured
+        for d in dims:
+            for row in measured(d, memory_bytes):
+                rows.append(row)
+                print(row, flush=True)
+    return rows
+
+
+def save(rows: Sequence[Row], isa: str | None) -> None:
+    """Appends a row of JSON for each line."""
+    from tessella import _core
+
+    common = {
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": machine.commit(),
+        "cpu": machine.cpu_model(),
+        "level": isa or _core.active_isa(),
+        "load_average": machine.load_average(),
+        "threads": 1,
+        "seed": 0,
+    }
+    path = HISTORY / f"{datetime.date.today():%Y-%m-%d}-kernels.jsonl"
+    with path.open("a") as file:
+        for row in rows:
+            file.write(json.dumps(common | row.as_json()) + "\n")
+    print(f"{len(rows)} rows in {path.name}")
+
+
+if __name__ == "__main__":
+    main()

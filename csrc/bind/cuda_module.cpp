@@ -1,0 +1,15 @@
+// tessella._cuda: a list of register calls. Imports without a driver and then reports no devices.
+#include <pybind11/pybind11.h>
+
+#include "bind/cuda_exact.h"
+#include "bind/errors.h"
+#include "cuda/runtime.h"
+
+PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
+  m.doc() = "tessella's kernels for CUDA devices.";
+  m.attr("__version__") = TESSELLA_VERSION;
+  tessella::bind::register_errors();
+  m.def("device_count", &tessella::cuda::device_count, "CUDA devices that can be used; 0 without a driver.");
+  m.def("device_name", &tessella::cuda::device_name, pybind11::arg("device"), "Model of a device.");
+  tessella::bind::register_cuda_exact(m);
+}

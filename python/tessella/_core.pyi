@@ -1,0 +1,217 @@
+"""
+tessella's kernels and indexes for the CPU.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import typing
+
+import numpy
+import numpy.typing
+
+__all__: list[str] = [
+    "N4_GRID",
+    "FlatIndex",
+    "active_isa",
+    "available_isas",
+    "binary_dot",
+    "binary_encode",
+    "binary_hamming",
+    "num_threads",
+    "pin_isa",
+    "rabitq_encode",
+    "rabitq_scan",
+    "rabitq_table",
+    "rotate_forward",
+    "rotate_inverse",
+    "rotate_signs",
+    "scalar_decode",
+    "scalar_dot",
+    "scalar_encode",
+    "scalar_query",
+    "set_num_threads",
+]
+
+class FlatIndex:
+    """
+    The flat index's engine; use tessella.Index.
+    """
+    def __contains__(self, id: typing.SupportsInt | typing.SupportsIndex) -> bool: ...
+    def __init__(
+        self,
+        *,
+        dim: typing.SupportsInt | typing.SupportsIndex,
+        metric: str,
+        codecs: collections.abc.Sequence[str],
+        seed: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def add(
+        self,
+        x: numpy.typing.NDArray[numpy.float32],
+        ids: numpy.typing.NDArray[numpy.int64] | None,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def block_bytes(self, column: str) -> int: ...
+    def check_new_ids(self, ids: numpy.typing.NDArray[numpy.int64]) -> None: ...
+    def check_rows(
+        self, x: numpy.typing.NDArray[numpy.float32], first: typing.SupportsInt | typing.SupportsIndex
+    ) -> None: ...
+    def ids(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    def nbytes(self) -> int: ...
+    def range_search(
+        self,
+        queries: numpy.typing.NDArray[numpy.float32],
+        threshold: typing.SupportsFloat | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple: ...
+    def reconstruct(self, ids: numpy.typing.NDArray[numpy.int64]) -> numpy.typing.NDArray[numpy.float32]: ...
+    def remove(self, ids: numpy.typing.NDArray[numpy.int64]) -> None: ...
+    def restore(self, state: dict) -> None: ...
+    def search(
+        self,
+        queries: numpy.typing.NDArray[numpy.float32],
+        k: typing.SupportsInt | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple: ...
+    def snapshot(self) -> dict: ...
+    def train(self, x: numpy.typing.NDArray[numpy.float32]) -> None: ...
+    def trained(self) -> bool: ...
+    def update(
+        self,
+        ids: numpy.typing.NDArray[numpy.int64],
+        x: numpy.typing.NDArray[numpy.float32],
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+
+def active_isa() -> str:
+    """
+    The level in use.
+    """
+
+def available_isas() -> list[str]:
+    """
+    Instruction-set levels of this build that this CPU runs, best first.
+    """
+
+def binary_dot(
+    queries: numpy.typing.NDArray[numpy.float32], codes: numpy.typing.NDArray[numpy.uint8]
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Products of queries (nq, d) with the +-1 values of codes (n, ceil(d/8)) -> (nq, n).
+    """
+
+def binary_encode(
+    x: numpy.typing.NDArray[numpy.float32], thresholds: numpy.typing.NDArray[numpy.float32] | None = None
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    Rows (n, d) -> their sign bits (n, ceil(d/8)).
+    """
+
+def binary_hamming(
+    queries: numpy.typing.NDArray[numpy.uint8], codes: numpy.typing.NDArray[numpy.uint8]
+) -> numpy.typing.NDArray[numpy.int32]:
+    """
+    Differing bits of codes (nq, bytes) and codes (n, bytes) -> (nq, n).
+    """
+
+def num_threads() -> int:
+    """
+    Threads a call uses when it does not say.
+    """
+
+def pin_isa(isa: str) -> None:
+    """
+    Use this level from now on.
+    """
+
+def rabitq_encode(residuals: numpy.typing.NDArray[numpy.float32]) -> tuple:
+    """
+    Rotated residuals (n, D) -> sign bits (n, D/8), scales, errors and squared norms (n,).
+    """
+
+def rabitq_scan(
+    queries: numpy.typing.NDArray[numpy.float32],
+    blocks: numpy.typing.NDArray[numpy.uint8],
+    n: typing.SupportsInt | typing.SupportsIndex,
+    metric: str,
+    *,
+    adds: numpy.typing.NDArray[numpy.float32],
+    epsilons: numpy.typing.NDArray[numpy.float32],
+    thresholds: numpy.typing.NDArray[numpy.float32],
+) -> list:
+    """
+    One pass of 1 to 4 rotated queries (nq, D) over blocks: (rows, estimates, upper bounds) of each.
+    """
+
+def rabitq_table(query: numpy.typing.NDArray[numpy.float32]) -> tuple:
+    """
+    Look-up tables of a rotated query (D,) as the level in use lays them out: entries, step, base.
+    """
+
+def rotate_forward(
+    x: numpy.typing.NDArray[numpy.float32],
+    signs: numpy.typing.NDArray[numpy.uint64],
+    centre: numpy.typing.NDArray[numpy.float32] | None = None,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    R(x - centre): (n, d) -> (n, D).
+    """
+
+def rotate_inverse(
+    y: numpy.typing.NDArray[numpy.float32],
+    signs: numpy.typing.NDArray[numpy.uint64],
+    d: typing.SupportsInt | typing.SupportsIndex,
+    centre: numpy.typing.NDArray[numpy.float32] | None = None,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    R^-1 y + centre: (n, D) -> (n, d).
+    """
+
+def rotate_signs(
+    padded: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.uint64]:
+    """
+    Sign bits (4, D/64) of a rotation of D = padded dimensions.
+    """
+
+def scalar_decode(
+    codes: numpy.typing.NDArray[numpy.uint8], bits: typing.SupportsInt | typing.SupportsIndex, grid: str
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Codes (n, D*bits/8) -> values before the scale (n, D).
+    """
+
+def scalar_dot(
+    queries: numpy.typing.NDArray[numpy.float32],
+    codes: numpy.typing.NDArray[numpy.uint8],
+    bits: typing.SupportsInt | typing.SupportsIndex,
+    grid: str,
+    which: numpy.typing.NDArray[numpy.uint32] | None = None,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Products of rotated queries (nq, D) with values of all rows, or of rows `which` -> (nq, count).
+    """
+
+def scalar_encode(
+    residuals: numpy.typing.NDArray[numpy.float32], bits: typing.SupportsInt | typing.SupportsIndex, grid: str
+) -> tuple:
+    """
+    Rotated residuals (n, D) -> codes (n, D*bits/8), scales (n,), squared norms (n,).
+    """
+
+def scalar_query(query: numpy.typing.NDArray[numpy.float32]) -> tuple:
+    """
+    A rotated query (D,) in integers: words, bytes, word_step, byte_step.
+    """
+
+def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Set the default number of threads.
+    """
+
+N4_GRID: str = "lloyd"
+__version__: str = "0.1.0"
