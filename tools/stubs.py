@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib.util
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "python" / "tessella"
 MODULES = ("_core", "_cuda")
-# Shapes and dtypes a signature may carry; anything else pybind11 could not name is an error.
-GENERATOR = ["--numpy-array-remove-parameters", "--exit-code"]
+# A C++ name that shows in a signature is a bug of the binding, and an error here.
+GENERATOR = ["--exit-code"]
+# pybind11 knows that a tuple comes, not of what; mypy --strict wants that said.
+BARE = re.compile(r"(?<=-> )(tuple|list|dict)(?=:)|(?<=: )(tuple|list|dict)(?=[,)])")
+WHOLE = {"tuple": "tuple[typing.Any, ...]", "list": "list[typing.Any]", "dict": "dict[str, typing.Any]"}
 
 
 def built(module: str) -> bool:
@@ -33,6 +37,8 @@ def generate(module: str) -> str:
         stubgen = [sys.executable, "-m", "pybind11_stubgen", *GENERATOR, "--output-dir", folder]
         subprocess.run([*stubgen, f"tessella.{module}"], check=True)
         stub = out / "tessella" / f"{module}.pyi"
+        text = BARE.sub(lambda found: WHOLE[found[0]], stub.read_text())
+        stub.write_text(re.sub(r"(__version__: str) = .*", r"\1", text))  # pyproject.toml's to change
         config = str(PACKAGE.parents[1] / "pyproject.toml")
         for step in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
             subprocess.run([sys.executable, "-m", "ruff", *step, "--config", config, str(stub)], check=True)

@@ -45,43 +45,61 @@ TSL_INLINE void sum_columns(const std::uint8_t* codes, const std::uint8_t* const
   }
 }
 
-// <s, q'> of 32 rows and kQueries queries, in units of the table step.
+// <s, q'> of 32 rows and kQueries queries, in units of the table step: the last columns' sums as integers, what came
+// before them (rows of more than kFlushColumns columns) as floats.
+template <int kQueries>
+struct BlockSums {
+  alignas(64) std::uint16_t last[kQueries][kBlockRows];
+  alignas(64) float before[kQueries][kBlockRows];
+};
+
 template <int kQueries>
 TSL_INLINE void sum_block(const std::uint8_t* codes, const std::uint8_t* const* tables, std::size_t columns,
-                          float (*products)[kBlockRows]) {
-  alignas(64) std::uint16_t sums[kQueries][kBlockRows];
-  for (std::size_t from = 0; from < columns; from += kFlushColumns) {
-    const std::size_t to = columns - from < kFlushColumns ? columns : from + kFlushColumns;
-    sum_columns<kQueries>(codes, tables, from, to, sums);
+                          BlockSums<kQueries>& sums) {
+  std::size_t from = 0;
+  for (; columns - from > kFlushColumns; from += kFlushColumns) {
+    sum_columns<kQueries>(codes, tables, from, from + kFlushColumns, sums.last);
     for (int q = 0; q < kQueries; ++q) {
       for (std::size_t i = 0; i < kBlockRows; i += kF32Lanes) {
-        const F32 before = from == 0 ? zero_f32() : load_f32(products[q] + i);
-        store_f32(products[q] + i, add(before, load_u16_f32(sums[q] + i)));
+        const F32 sum = load_u16_f32(sums.last[q] + i);
+        store_f32(sums.before[q] + i, from == 0 ? sum : add(load_f32(sums.before[q] + i), sum));
       }
     }
   }
+  sum_columns<kQueries>(codes, tables, from, columns, sums.last);
 }
 
+// A block's factors as floats, converted once for all queries.
 struct Factors {
-  const std::uint16_t* scales;
-  const std::uint16_t* errors;
+  alignas(64) float scales[kBlockRows];
+  alignas(64) float errors[kBlockRows];
   const float* norms2;
+
+  explicit Factors(const std::uint8_t* block, std::size_t columns) {
+    const auto* halves = reinterpret_cast<const std::uint16_t*>(block + columns * kBlockRows);
+    for (std::size_t i = 0; i < kBlockRows; i += kF32Lanes) {
+      store_f32(scales + i, load_f16(halves + i));
+      store_f32(errors + i, load_f16(halves + kBlockRows + i));
+    }
+    norms2 = reinterpret_cast<const float*>(halves + 2 * kBlockRows);
+  }
 };
 
 // Estimates and upper bounds of a block's rows; those that reach the threshold are appended to `hits`.
 template <Metric kMetric>
-TSL_INLINE std::size_t keep_hits(const RabitqQuery& query, const float* products, const Factors& factors,
-                                 std::size_t first_row, std::size_t filled, RabitqHit* hits) {
+TSL_INLINE std::size_t keep_hits(const RabitqQuery& query, const std::uint16_t* sums, const float* before,
+                                 const Factors& factors, std::size_t first_row, std::size_t filled, RabitqHit* hits) {
   constexpr float kFactor = kMetric == Metric::kL2 ? 2.0f : 1.0f;
   const F32 step = set_f32(kFactor * query.table.step), base = set_f32(kFactor * query.table.base);
   const F32 epsilon = set_f32(kFactor * query.epsilon), offset = set_f32(query.add);
   const F32 threshold = set_f32(query.threshold);
   std::size_t count = 0;
   for (std::size_t i = 0; i < kBlockRows; i += kF32Lanes) {
-    const F32 product = fma(load_f32(products + i), step, base);
-    F32 estimate = fma(product, load_f16(factors.scales + i), offset);
+    F32 sum = load_u16_f32(sums + i);
+    if (before != nullptr) sum = add(load_f32(before + i), sum);
+    F32 estimate = fma(fma(sum, step, base), load_f32(factors.scales + i), offset);
     if constexpr (kMetric == Metric::kL2) estimate = sub(estimate, load_f32(factors.norms2 + i));
-    const F32 upper = fma(load_f16(factors.errors + i), epsilon, estimate);
+    const F32 upper = fma(load_f32(factors.errors + i), epsilon, estimate);
     std::uint32_t mask = ge_mask(upper, threshold);
     if (mask == 0) continue;
     float estimates[kF32Lanes], uppers[kF32Lanes];
@@ -107,14 +125,14 @@ void scan(const RabitqScan& job) {
   }
   for (std::size_t row = 0; row < job.n; row += kBlockRows) {
     const std::uint8_t* block = job.blocks + row / kBlockRows * block_bytes;
-    alignas(64) float products[kQueries][kBlockRows];
-    sum_block<kQueries>(block, tables, columns, products);
-    const auto* scales = reinterpret_cast<const std::uint16_t*>(block + columns * kBlockRows);
-    const Factors factors{scales, scales + kBlockRows, reinterpret_cast<const float*>(scales + 2 * kBlockRows)};
+    BlockSums<kQueries> sums;
+    sum_block<kQueries>(block, tables, columns, sums);
+    const Factors factors(block, columns);
     const std::size_t filled = job.n - row < kBlockRows ? job.n - row : kBlockRows;
     for (int q = 0; q < kQueries; ++q) {
-      job.counts[q] +=
-          keep_hits<kMetric>(job.queries[q], products[q], factors, row, filled, job.hits[q] + job.counts[q]);
+      const float* before = columns > kFlushColumns ? sums.before[q] : nullptr;
+      job.counts[q] += keep_hits<kMetric>(job.queries[q], sums.last[q], before, factors, row, filled,
+                                          job.hits[q] + job.counts[q]);
     }
   }
 }

@@ -12,8 +12,8 @@ namespace tessella::TSL_LEVEL {
 
 namespace {
 
-constexpr std::size_t kGroup = 64;     // dimensions that share a run of planes
-constexpr std::size_t kRowsAhead = 6;  // gathered rows fetched before their turn
+constexpr std::size_t kGroup = 64;                        // dimensions that share a run of planes
+constexpr std::size_t kRowsTogether = 4, kRowsAhead = 8;  // rows of a step; rows fetched before their turn
 constexpr float kLargestByte = 127.0f, kLargestWord = 32767.0f;
 
 struct InterleavedSum {
@@ -84,6 +84,10 @@ struct Rows {
   static constexpr bool kLloyd = kGrid == ScalarGrid::kLloyd, kBytes = kBits <= 4;
   const ScalarDot& job;
   U8 levels;
+  std::size_t row_bytes = job.padded * kBits / 8;
+  std::int64_t less = (kLloyd ? kLloydLevels[15] : (1 << kBits) - 1) *
+                      static_cast<std::int64_t>(kBytes ? job.query->byte_sum : job.query->word_sum);
+  float half_step = 0.5f * (kBytes ? job.query->byte_step : job.query->word_step);
 
   __attribute__((always_inline)) Codes64 load(const std::uint8_t* codes) const {
     Codes64 u = load_planes<kBits>(codes);
@@ -93,31 +97,42 @@ struct Rows {
     return u;
   }
 
-  __attribute__((always_inline)) std::int32_t dot(std::size_t row) const {
-    const std::uint8_t* codes = job.codes + row * (job.padded * kBits / 8);
-    I32 sum = zero_i32();
-    for (std::size_t j = 0; j < job.padded; j += kGroup, codes += kGroup * kBits / 8) {
-      sum = kBytes ? dot_bytes(sum, load(codes), job.query->bytes + j)
-                   : dot_words(sum, load(codes), job.query->words + j);
+  __attribute__((always_inline)) std::size_t row_at(std::size_t i) const { return job.which ? job.which[i] : i; }
+  const std::uint8_t* codes_at(std::size_t i) const { return job.codes + row_at(i) * row_bytes; }
+
+  // 2 <v, q'> = 2 <u, q'> - top sum(q'), in whole numbers, of kCount rows that share the loads of the query.
+  template <int kCount>
+  __attribute__((always_inline)) void dot(std::size_t i) const {
+    const std::uint8_t* codes[kCount];
+    I32 sums[kCount];
+#pragma GCC unroll 4
+    for (int row = 0; row < kCount; ++row) {
+      codes[row] = codes_at(i + row);
+      sums[row] = zero_i32();
     }
-    return reduce_add_i32(sum);
+    for (std::size_t j = 0, at = 0; j < job.padded; j += kGroup, at += kGroup * kBits / 8) {
+#pragma GCC unroll 4
+      for (int row = 0; row < kCount; ++row) {
+        const Codes64 u = load(codes[row] + at);
+        sums[row] =
+            kBytes ? dot_bytes(sums[row], u, job.query->bytes + j) : dot_words(sums[row], u, job.query->words + j);
+      }
+    }
+    for (int row = 0; row < kCount; ++row) {
+      const std::int64_t sum = reduce_add_i32(sums[row]);
+      job.out[i + row] = half_step * static_cast<float>(2 * sum - less);
+    }
   }
 
-  // 2 <v, q'> = 2 <u, q'> - top sum(q'), in whole numbers.
   void scan() const {
-    const std::int64_t top = kLloyd ? kLloydLevels[15] : (1 << kBits) - 1;
-    const std::int64_t less = top * (kBytes ? job.query->byte_sum : job.query->word_sum);
-    const float half_step = 0.5f * (kBytes ? job.query->byte_step : job.query->word_step);
-    for (std::size_t i = 0; i < job.count; ++i) {
-      if (job.which != nullptr && i + kRowsAhead < job.count) fetch(job.which[i + kRowsAhead]);
-      const std::int64_t sum = dot(job.which != nullptr ? job.which[i] : i);
-      job.out[i] = half_step * static_cast<float>(2 * sum - less);
+    std::size_t i = 0;
+    for (; i + kRowsTogether <= job.count; i += kRowsTogether) {
+      for (std::size_t ahead = i + kRowsAhead; ahead < i + kRowsAhead + kRowsTogether && ahead < job.count; ++ahead) {
+        for (std::size_t line = 0; line < row_bytes; line += 64) prefetch(codes_at(ahead) + line);
+      }
+      dot<kRowsTogether>(i);
     }
-  }
-
-  __attribute__((always_inline)) void fetch(std::size_t row) const {
-    const std::size_t row_bytes = job.padded * kBits / 8;
-    for (std::size_t line = 0; line < row_bytes; line += 64) prefetch(job.codes + row * row_bytes + line);
+    for (; i < job.count; ++i) dot<1>(i);
   }
 };
 

@@ -33,6 +33,7 @@ int device_count() {
 
 std::string device_name(int device) {
   const int count = device_count();
+  if (count == 0) throw Error(ErrorKind::kDeviceUnavailable, "device_name: no CUDA device or no driver was found");
   if (device < 0 || device >= count) {
     throw Error(ErrorKind::kInvalidArgument, "device_name: expected a device below " + std::to_string(count) +
                                                  ", the number there are; got " + std::to_string(device));

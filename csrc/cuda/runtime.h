@@ -8,7 +8,7 @@ namespace tessella::cuda {
 // Devices that can be used; 0 where there is no driver or no device. Never throws.
 int device_count();
 
-// Model of a device, "NVIDIA H200". Throws InvalidArgument for an index that is not there.
+// Model of a device, "NVIDIA H200". Throws DeviceUnavailable where there is none, InvalidArgument for another index.
 std::string device_name(int device);
 
 // Multiprocessors of the calling thread's current device.

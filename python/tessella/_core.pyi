@@ -66,18 +66,18 @@ class FlatIndex:
         threshold: typing.SupportsFloat | typing.SupportsIndex,
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
-    ) -> tuple: ...
+    ) -> tuple[typing.Any, ...]: ...
     def reconstruct(self, ids: numpy.typing.NDArray[numpy.int64]) -> numpy.typing.NDArray[numpy.float32]: ...
     def remove(self, ids: numpy.typing.NDArray[numpy.int64]) -> None: ...
-    def restore(self, state: dict) -> None: ...
+    def restore(self, state: dict[str, typing.Any]) -> None: ...
     def search(
         self,
         queries: numpy.typing.NDArray[numpy.float32],
         k: typing.SupportsInt | typing.SupportsIndex,
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
-    ) -> tuple: ...
-    def snapshot(self) -> dict: ...
+    ) -> tuple[typing.Any, ...]: ...
+    def snapshot(self) -> dict[str, typing.Any]: ...
     def train(self, x: numpy.typing.NDArray[numpy.float32]) -> None: ...
     def trained(self) -> bool: ...
     def update(
@@ -128,7 +128,7 @@ def pin_isa(isa: str) -> None:
     Use this level from now on.
     """
 
-def rabitq_encode(residuals: numpy.typing.NDArray[numpy.float32]) -> tuple:
+def rabitq_encode(residuals: numpy.typing.NDArray[numpy.float32]) -> tuple[typing.Any, ...]:
     """
     Rotated residuals (n, D) -> sign bits (n, D/8), scales, errors and squared norms (n,).
     """
@@ -142,12 +142,12 @@ def rabitq_scan(
     adds: numpy.typing.NDArray[numpy.float32],
     epsilons: numpy.typing.NDArray[numpy.float32],
     thresholds: numpy.typing.NDArray[numpy.float32],
-) -> list:
+) -> list[typing.Any]:
     """
     One pass of 1 to 4 rotated queries (nq, D) over blocks: (rows, estimates, upper bounds) of each.
     """
 
-def rabitq_table(query: numpy.typing.NDArray[numpy.float32]) -> tuple:
+def rabitq_table(query: numpy.typing.NDArray[numpy.float32]) -> tuple[typing.Any, ...]:
     """
     Look-up tables of a rotated query (D,) as the level in use lays them out: entries, step, base.
     """
@@ -198,12 +198,12 @@ def scalar_dot(
 
 def scalar_encode(
     residuals: numpy.typing.NDArray[numpy.float32], bits: typing.SupportsInt | typing.SupportsIndex, grid: str
-) -> tuple:
+) -> tuple[typing.Any, ...]:
     """
     Rotated residuals (n, D) -> codes (n, D*bits/8), scales (n,), squared norms (n,).
     """
 
-def scalar_query(query: numpy.typing.NDArray[numpy.float32]) -> tuple:
+def scalar_query(query: numpy.typing.NDArray[numpy.float32]) -> tuple[typing.Any, ...]:
     """
     A rotated query (D,) in integers: words, bytes, word_step, byte_step.
     """
@@ -214,4 +214,4 @@ def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
 
 N4_GRID: str = "lloyd"
-__version__: str = "0.1.0"
+__version__: str
