@@ -40,9 +40,7 @@ def vecs(x: np.ndarray, dtype: str) -> bytes:
 
 def write_parquet(path: Path, x: np.ndarray, kind: pa.DataType) -> None:
     ids = pa.array(np.arange(len(x)) * 10)
-    table = pa.table(
-        {"name": [f"row {i}" for i in range(len(x))], "key": ids, "v": pa.array(list(x), type=kind)}
-    )
+    table = pa.table({"name": [f"row {i}" for i in range(len(x))], "key": ids, "v": pa.array(list(x), type=kind)})
     pq.write_table(table, path, row_group_size=16)
 
 

@@ -75,9 +75,7 @@ inline void register_cuda_exact(py::module_& m) {
   m.def("exact_topk", &cuda_exact_topk, py::kw_only(), py::arg("queries"), py::arg("nq"), py::arg("rows"),
         py::arg("type"), py::arg("n"), py::arg("d"), py::arg("metric"), py::arg("ids"), py::arg("k"), py::arg("scores"),
         py::arg("out_ids"), py::arg("scratch"), py::arg("device"), py::arg("stream"),
-        "Enqueues an exact search over device memory; use tessella._cuda_exact.exact_topk.\n\n"
-        "Addresses: queries (nq, d) float32, rows (n, d), ids (n,) int64 or 0, scores (nq, k) float32,\n"
-        "out_ids (nq, k) int64, scratch of exact_topk_scratch bytes.");
+        "Enqueue an exact search over addresses of device memory; tessella._cuda_exact.exact_topk checks and calls it.");
 }
 
 }  // namespace tessella::bind

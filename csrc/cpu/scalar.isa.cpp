@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kGroup = 64;                        // dimensions that share a run of planes
 constexpr std::size_t kRowsTogether = 4, kRowsAhead = 8;  // rows of a step; rows fetched before their turn
-constexpr float kLargestByte = 127.0f, kLargestWord = 32767.0f;
+constexpr int kDigitBits = 6, kLargestByte = 127, kLargestWord = 31 * 64 + 31;
 
 struct InterleavedSum {
   double lanes[8] = {};
@@ -84,6 +84,7 @@ struct Rows {
   static constexpr bool kLloyd = kGrid == ScalarGrid::kLloyd, kBytes = kBits <= 4;
   const ScalarDot& job;
   U8 levels;
+  const std::int8_t* query = kBytes ? job.query->bytes : reinterpret_cast<const std::int8_t*>(job.query->words);
   std::size_t row_bytes = job.padded * kBits / 8;
   std::int64_t less = (kLloyd ? kLloydLevels[15] : (1 << kBits) - 1) *
                       static_cast<std::int64_t>(kBytes ? job.query->byte_sum : job.query->word_sum);
@@ -104,23 +105,23 @@ struct Rows {
   template <int kCount>
   __attribute__((always_inline)) void dot(std::size_t i) const {
     const std::uint8_t* codes[kCount];
-    I32 sums[kCount];
+    I32 sums[kCount], high[kCount];
 #pragma GCC unroll 4
     for (int row = 0; row < kCount; ++row) {
       codes[row] = codes_at(i + row);
-      sums[row] = zero_i32();
+      sums[row] = high[row] = zero_i32();
     }
     for (std::size_t j = 0, at = 0; j < job.padded; j += kGroup, at += kGroup * kBits / 8) {
 #pragma GCC unroll 4
       for (int row = 0; row < kCount; ++row) {
         const Codes64 u = load(codes[row] + at);
-        sums[row] =
-            kBytes ? dot_bytes(sums[row], u, job.query->bytes + j) : dot_words(sums[row], u, job.query->words + j);
+        if constexpr (!kBytes) high[row] = dot_bytes(high[row], u, query + 2 * j);
+        sums[row] = dot_bytes(sums[row], u, kBytes ? query + j : query + 2 * j + kGroup);
       }
     }
     for (int row = 0; row < kCount; ++row) {
-      const std::int64_t sum = reduce_add_i32(sums[row]);
-      job.out[i + row] = half_step * static_cast<float>(2 * sum - less);
+      const I32 sum = kBytes ? sums[row] : add_i32(sums[row], shift_left(high[row], kDigitBits));
+      job.out[i + row] = half_step * static_cast<float>(2 * std::int64_t{reduce_add_i32(sum)} - less);
     }
   }
 
@@ -200,26 +201,26 @@ void scalar_decode(const std::uint8_t* codes, std::size_t n, std::size_t padded,
 
 void scalar_query(const float* q, std::size_t padded, ScalarQuery* out) {
   const float largest = largest_magnitude(q, padded);
-  const std::size_t room = 0x7fffffff / (255 * padded);  // so that no sum of D products of a code and a word overflows
-  const float largest_word = room < 32767 ? static_cast<float>(room) : kLargestWord;
+  const auto room = static_cast<int>(0x7fffffff / (255 * padded));
+  const auto largest_byte = static_cast<float>(kLargestByte);
+  const auto largest_word = static_cast<float>(room < kLargestWord ? room : kLargestWord);
   const bool flat = largest < 1e-30f;
-  const float to_word = flat ? 0.0f : largest_word / largest, to_byte = flat ? 0.0f : kLargestByte / largest;
+  const float to_word = flat ? 0.0f : largest_word / largest, to_byte = flat ? 0.0f : largest_byte / largest;
+  auto* digits = reinterpret_cast<std::int8_t*>(out->words);
   std::int32_t word_sum = 0, byte_sum = 0;
   for (std::size_t j = 0; j < padded; j += kGroup) {
     for (std::size_t i = 0; i < kGroup; ++i) {
-      const std::int32_t byte = round_small(q[j + i] * to_byte);
+      const std::int32_t word = round_small(q[j + i] * to_word), byte = round_small(q[j + i] * to_byte);
+      const std::int32_t high = (word + (1 << kDigitBits) / 2) >> kDigitBits;
+      digits[2 * j + i] = static_cast<std::int8_t>(high);
+      digits[2 * j + kGroup + i] = static_cast<std::int8_t>(word - (high << kDigitBits));
       out->bytes[j + i] = static_cast<std::int8_t>(byte);
+      word_sum += word;
       byte_sum += byte;
-    }
-    for (std::size_t i = 0; i < kGroup / 2; ++i) {
-      const std::int32_t even = round_small(q[j + 2 * i] * to_word), odd = round_small(q[j + 2 * i + 1] * to_word);
-      out->words[j + i] = static_cast<std::int16_t>(even);
-      out->words[j + kGroup / 2 + i] = static_cast<std::int16_t>(odd);
-      word_sum += even + odd;
     }
   }
   out->word_step = largest / largest_word;
-  out->byte_step = largest / kLargestByte;
+  out->byte_step = largest / largest_byte;
   out->word_sum = word_sum;
   out->byte_sum = byte_sum;
 }

@@ -256,12 +256,13 @@ std::vector<std::size_t> FlatIndex::rows_of(std::span<const std::int64_t> ids, c
 
 void FlatIndex::move_row(std::size_t from, std::size_t to) {
   for (auto& [name, column] : columns_) {
+    // The target first: asking for it may replace the chunk that the source lies in.
+    std::uint8_t* target = column.mutable_block(to / kBlockRows);
+    const std::uint8_t* source = column.block(from / kBlockRows);
     if (name != "b1") {
       std::memcpy(column.mutable_row(to), column.row(from), column.row_bytes());
       continue;
     }
-    const std::uint8_t* source = column.block(from / kBlockRows);
-    std::uint8_t* target = column.mutable_block(to / kBlockRows);
     const std::size_t out = from % kBlockRows, in = to % kBlockRows;
     // Byte columns, then the factors: 2, 2 and (L2) 4 bytes a row.
     std::size_t at = 0;

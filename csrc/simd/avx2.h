@@ -111,15 +111,6 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
 }
 
 TSL_INLINE I32 zero_i32() { return {_mm256_setzero_si256()}; }
-TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int16_t* w) {
-  const __m256i* words = reinterpret_cast<const __m256i*>(w);
-  const auto products = [](__m256i wide, const __m256i* by) { return _mm256_madd_epi16(wide, _mm256_loadu_si256(by)); };
-  const auto even = [](U8 a) { return _mm256_and_si256(a.v, _mm256_set1_epi16(255)); };
-  const auto odd = [](U8 a) { return _mm256_srli_epi16(a.v, 8); };
-  const __m256i first = _mm256_add_epi32(products(even(u.v[0]), words), products(odd(u.v[0]), words + 2));
-  const __m256i second = _mm256_add_epi32(products(even(u.v[1]), words + 1), products(odd(u.v[1]), words + 3));
-  return {_mm256_add_epi32(sum.v, _mm256_add_epi32(first, second))};
-}
 TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
   const __m256i* bytes = reinterpret_cast<const __m256i*>(b);
   const __m256i fours = _mm256_add_epi16(_mm256_maddubs_epi16(u.v[0].v, _mm256_loadu_si256(bytes)),
@@ -127,6 +118,7 @@ TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
   return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(fours, _mm256_set1_epi16(1)))};
 }
 TSL_INLINE I32 add_i32(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
+TSL_INLINE I32 shift_left(I32 a, int bits) { return {_mm256_slli_epi32(a.v, bits)}; }
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) {
   __m128i half = _mm_add_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
   half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));

@@ -107,15 +107,11 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even_sums, U16 odd_sums) {
 }
 
 TSL_INLINE I32 zero_i32() { return {_mm512_setzero_si512()}; }
-TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int16_t* w) {
-  const __m512i even = _mm512_and_si512(u.v[0].v, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(u.v[0].v, 8);
-  sum.v = _mm512_dpwssd_epi32(sum.v, even, _mm512_loadu_si512(w));
-  return {_mm512_dpwssd_epi32(sum.v, odd, _mm512_loadu_si512(w + 32))};
-}
 TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
   return {_mm512_dpbusd_epi32(sum.v, u.v[0].v, _mm512_loadu_si512(b))};
 }
 TSL_INLINE I32 add_i32(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+TSL_INLINE I32 shift_left(I32 a, unsigned bits) { return {_mm512_slli_epi32(a.v, bits)}; }
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) {
   const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
   __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));

@@ -110,29 +110,17 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
 }
 
 TSL_INLINE I32 zero_i32() { return {vdupq_n_s32(0)}; }
-TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int16_t* w) {
-  for (int i = 0; i < 4; ++i) {
-    const uint16x8_t pairs = vreinterpretq_u16_u8(u.v[i].v);
-    const int16x8_t even = vreinterpretq_s16_u16(vandq_u16(pairs, vdupq_n_u16(255)));
-    const int16x8_t odd = vreinterpretq_s16_u16(vshrq_n_u16(pairs, 8));
-    const int16x8_t by_even = vld1q_s16(w + 8 * i), by_odd = vld1q_s16(w + 32 + 8 * i);
-    sum.v = vmlal_s16(sum.v, vget_low_s16(even), vget_low_s16(by_even));
-    sum.v = vmlal_high_s16(sum.v, even, by_even);
-    sum.v = vmlal_s16(sum.v, vget_low_s16(odd), vget_low_s16(by_odd));
-    sum.v = vmlal_high_s16(sum.v, odd, by_odd);
-  }
-  return sum;
-}
 TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
-  for (int i = 0; i < 4; i += 2) {
-    const int8x16_t a0 = vreinterpretq_s8_u8(u.v[i].v), a1 = vreinterpretq_s8_u8(u.v[i + 1].v);
-    const int8x16_t b0 = vld1q_s8(b + 16 * i), b1 = vld1q_s8(b + 16 * i + 16);
-    const int16x8_t fours = vmlal_s8(vmull_s8(vget_low_s8(a0), vget_low_s8(b0)), vget_low_s8(a1), vget_low_s8(b1));
-    sum.v = vpadalq_s16(sum.v, vmlal_high_s8(vmlal_high_s8(fours, a0, b0), a1, b1));
+  int16x8_t low = vdupq_n_s16(0), high = vdupq_n_s16(0);
+  for (int i = 0; i < 4; ++i) {
+    const int8x16_t bytes = vld1q_s8(b + 16 * i);
+    low = vmlaq_s16(low, vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(u.v[i].v))), vmovl_s8(vget_low_s8(bytes)));
+    high = vmlaq_s16(high, vreinterpretq_s16_u16(vmovl_high_u8(u.v[i].v)), vmovl_high_s8(bytes));
   }
-  return sum;
+  return {vpadalq_s16(vpadalq_s16(sum.v, low), high)};
 }
 TSL_INLINE I32 add_i32(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
+TSL_INLINE I32 shift_left(I32 a, int bits) { return {vshlq_s32(a.v, vdupq_n_s32(bits))}; }
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return vaddvq_s32(a.v); }
 
 }  // namespace tessella::TSL_LEVEL

@@ -170,15 +170,12 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
 }
 
 TSL_INLINE I32 zero_i32() { return I32{0}; }
-TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int16_t* w) {
-  TSL_EACH(i, 64) sum.v += static_cast<std::int32_t>(u.v[i / kU8Lanes].v[i % kU8Lanes]) * w[i % 2 * 32 + i / 2];
-  return sum;
-}
 TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
   TSL_EACH(i, 64) sum.v += static_cast<std::int32_t>(u.v[i / kU8Lanes].v[i % kU8Lanes]) * b[i];
   return sum;
 }
 TSL_INLINE I32 add_i32(I32 a, I32 b) { return I32{a.v + b.v}; }
+TSL_INLINE I32 shift_left(I32 a, int bits) { return I32{a.v * (1 << bits)}; }
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return a.v; }
 
 #undef TSL_EACH

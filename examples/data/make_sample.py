@@ -62,9 +62,7 @@ def choose_queries(queries: pa.Table) -> npt.NDArray[np.int64]:
     """Synopses of packages that were taken out of the set and have relatives left in it."""
     kinds = queries["kind"].to_pylist()
     relevant = queries["relevant"].to_pylist()
-    fit = [
-        i for i, (kind, rows) in enumerate(zip(kinds, relevant, strict=True)) if kind == "synopsis" and rows
-    ]
+    fit = [i for i, (kind, rows) in enumerate(zip(kinds, relevant, strict=True)) if kind == "synopsis" and rows]
     return np.sort(np.random.default_rng(SEED).choice(fit, QUERIES, replace=False))
 
 

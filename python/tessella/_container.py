@@ -13,7 +13,6 @@ import json
 import math
 import mmap as memory_map
 import os
-import secrets
 import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -127,7 +126,7 @@ def read(
 @contextlib.contextmanager
 def _replacing(target: str, sync: bool) -> Iterator[BinaryIO]:
     folder, base = os.path.split(target)
-    temporary = os.path.join(folder, f".{base[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".{base[:100]}.{os.urandom(8).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:  # the caller knows the target, not our temporary name

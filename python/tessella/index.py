@@ -147,7 +147,8 @@ class Index:
         rows = self._rows(x, "add")
         count = resolve_threads(threads, "add")
         own = None if ids is None else as_ids(ids, rows.n, "add")
-        if rows.kind == "f32" and rows.source is rows.array:
+        flags = rows.source.flags
+        if rows.source.dtype == np.float32 and flags.c_contiguous and flags.aligned:
             self._engine.add(rows.array, own, count)
             return
         # Nothing is stored before every slice and every id has been looked at.
@@ -293,8 +294,11 @@ class Index:
             ids = file.take("ids", "I64", (rows,)) if "ids" in file.tensors else None
             state = {"rows": rows, "next_id": _natural(config, "next_id"), "trained": config["trained"] is True}
             index._engine.restore(state | {"ids": ids, "centre": centre, "columns": columns})
-        except FormatError:
-            raise
+        except FormatError as error:
+            message = str(error).removeprefix("load: ")
+            if message.startswith(file.path):
+                raise
+            raise FormatError(f"load: {file.path} is damaged: {message}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(
                 f"load: {file.path} is damaged: its config does not describe an index ({error})"

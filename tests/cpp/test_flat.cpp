@@ -104,6 +104,27 @@ TEST(snapshots_do_not_change_under_a_writer_and_restore) {
   CHECK(search(other, queries, 10, 1) == before && other.size() == 9000 && ix.size() == 8996);
 }
 
+// Memory lent to an index may be gone once its chunk has been copied: nothing may still point into it.
+TEST(removing_from_lent_memory_reads_no_freed_row) {
+  const auto rows = data::normal(40 * kDim, 10);
+  for (const auto& spec : kSpecs) {
+    FlatIndex ix(config(spec), &cpu::active_kernels), lent(config(spec), &cpu::active_kernels);
+    ix.add(rows.get(), 40, {}, 1);
+    FlatSnapshot snapshot = ix.snapshot();
+    for (auto& [name, column] : snapshot.columns) {
+      const std::size_t bytes = column.blocks() * column.block_bytes();
+      const auto copy = std::make_shared<std::vector<std::uint8_t>>(column.block(0), column.block(0) + bytes);
+      column = Column::borrow(column.block_bytes(), copy->data(), column.blocks(), copy);
+    }
+    lent.restore(std::move(snapshot));
+    const std::int64_t gone[] = {3, 0};
+    ix.remove(gone);
+    lent.remove(gone);
+    const auto queries = data::normal(3 * kDim, 11);
+    CHECK(search(ix, queries, 38, 1) == search(lent, queries, 38, 1));
+  }
+}
+
 // Searches see whole rows only: each result's score is that of its row, whatever the writer is doing.
 TEST(searches_beside_a_writer_see_whole_rows) {
   const std::size_t n = 6000;

@@ -110,11 +110,7 @@ def make_files(folder: Path) -> dict[str, bytes]:
     for number, spec in enumerate(SPECS):
         dim = [24, 64, 70][number % 3]
         index = ts.Index(spec, dim=dim, metric=METRICS[number % 3])
-        rows = (
-            rng.integers(0, 256, size=(45, dim)).astype(np.uint8)
-            if "UINT8" in spec
-            else rng.random((45, dim))
-        )
+        rows = rng.integers(0, 256, size=(45, dim)).astype(np.uint8) if "UINT8" in spec else rng.random((45, dim))
         index.add(rows, ids=np.arange(45) * 3 if number % 2 else None)
         files[spec] = saved(index.save, folder)
     for name, kind in QUANTIZERS.items():

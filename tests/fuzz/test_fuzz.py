@@ -18,9 +18,7 @@ def test_damaged_files_load_or_are_refused() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     tally = dict(re.findall(r"(\d+) (\w+)", done.stdout.partition(":")[2]))
-    assert {"refused", "loaded"} == set(tally.values()), (
-        "damage must sometimes reach what is behind the reader"
-    )
+    assert {"refused", "loaded"} == set(tally.values()), "damage must sometimes reach what is behind the reader"
 
 
 def test_a_killed_save_leaves_a_whole_file(tmp_path: Path) -> None:

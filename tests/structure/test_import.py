@@ -22,7 +22,8 @@ def imported_by(module: str) -> set[str]:
 
 
 def best_seconds(module: str) -> float:
-    code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    # The processor's time, not the wall's: what other programs take of the machine is not ours.
+    code = f"import time; t = time.process_time(); import {module}; print(time.process_time() - t)"
     return min(float(run(code)) for _ in range(RUNS))
 
 
@@ -46,7 +47,4 @@ def test_import_needs_no_driver() -> None:
 
 
 def test_typing_marker_ships() -> None:
-    assert (
-        run("import importlib.resources as r; print((r.files('tessella') / 'py.typed').is_file())")
-        == "True\n"
-    )
+    assert run("import importlib.resources as r; print((r.files('tessella') / 'py.typed').is_file())") == "True\n"

@@ -1,15 +1,21 @@
-"""The faces of the house: what `tessella` offers, and that both compiled modules offer the same."""
+"""The faces of the house: what `tessella` offers, and what its compiled modules do."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import inspect
+import re
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import tessella
 
+CSRC = Path(__file__).resolve().parents[2] / "csrc"
+CUDA_SOURCES = CSRC / "cuda"
+FAMILIES = re.findall(r'#include "tessella/(\w+)\.h"', (CSRC / "include/tessella/kernels.h").read_text())
 PUBLIC = {
     "BinaryQuantizer",
     "Hits",
@@ -31,7 +37,7 @@ ERRORS = {
 }
 
 
-def names(module: object) -> set[str]:
+def names(module: ModuleType) -> set[str]:
     return {name for name in dir(module) if not name.startswith("_")}
 
 
@@ -48,17 +54,30 @@ def test_errors_are_what_python_expects(name: str, base: type[Exception]) -> Non
     assert issubclass(error, tessella.errors.TessellaError)
 
 
-def test_both_modules_have_one_surface() -> None:
+@pytest.fixture
+def cuda() -> ModuleType:
     if importlib.util.find_spec("tessella._cuda") is None:
         pytest.skip("tessella._cuda is not built here: the build found no CUDA compiler")
-    core, cuda = (importlib.import_module(f"tessella.{name}") for name in ("_core", "_cuda"))
-    assert names(core) == names(cuda)
+    return importlib.import_module("tessella._cuda")
+
+
+def test_cuda_offers_the_kernels_of_its_tiles_and_nothing_else(cuda: ModuleType) -> None:
+    tiles = {path.stem for path in CUDA_SOURCES.glob("*.cu")} & set(FAMILIES)
+    kernels = names(cuda) - {"device_count", "device_name"}
+    assert {name.split("_")[0] for name in kernels} == tiles
+
+
+def test_cuda_imports_without_a_driver_and_counts_devices(cuda: ModuleType) -> None:
+    assert cuda.device_count() >= 0
+
+
+def test_both_modules_are_of_one_version(cuda: ModuleType) -> None:
+    core = importlib.import_module("tessella._core")
+    assert core.__version__ == cuda.__version__ == tessella.__version__
 
 
 def test_every_public_thing_is_documented() -> None:
     silent = [
-        name
-        for name in tessella.__all__
-        if not inspect.getdoc(getattr(tessella, name)) and not name.startswith("__")
+        name for name in tessella.__all__ if not inspect.getdoc(getattr(tessella, name)) and not name.startswith("__")
     ]
     assert not silent

@@ -38,9 +38,7 @@ def texts() -> dict[str, str]:
     return read
 
 
-@pytest.mark.parametrize(
-    "pattern", [MACHINE_PATH, REGISTRY_HOST, UNFINISHED], ids=["path", "host", "unfinished"]
-)
+@pytest.mark.parametrize("pattern", [MACHINE_PATH, REGISTRY_HOST, UNFINISHED], ids=["path", "host", "unfinished"])
 def test_no_line_matches(texts: dict[str, str], pattern: re.Pattern[str]) -> None:
     hits = [
         f"{name}:{number}: {line.strip()[:100]}"

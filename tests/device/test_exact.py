@@ -1,0 +1,27 @@
+"""The exact scan on a real CUDA device; the emulator's twin is tests/simt/test_exact.py."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+import pytest
+
+from tessella.reference import exact as reference
+from tests.device.exact_cases import Case, check, large_cases, small_cases
+from tests.device.runner import search_with
+
+
+def _device_is_there() -> bool:
+    if importlib.util.find_spec("tessella._cuda") is None or importlib.util.find_spec("torch") is None:
+        return False
+    return bool(importlib.import_module("tessella._cuda").device_count())
+
+
+pytestmark = pytest.mark.skipif(not _device_is_there(), reason="needs tessella._cuda, torch and a CUDA device")
+
+
+@pytest.mark.parametrize("case", [*small_cases(), *large_cases()], ids=str)
+def test_search_equals_the_reference(case: Case) -> None:
+    exact_topk = importlib.import_module("tessella._cuda_exact").exact_topk
+    check(case, search_with(importlib.import_module("torch"), exact_topk), reference.exact_topk)
