@@ -34,7 +34,9 @@ def commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def measure_all(torch: Any, found: machine.Machine, exact_topk: Any, roofs: dict[str, float], start: float) -> list[Any]:
+def measure_all(
+    torch: Any, found: machine.Machine, exact_topk: Any, roofs: dict[str, float], start: float
+) -> list[Any]:
     rows: list[dict[str, Any]] = []
     for setting in exact.settings():
         if time.monotonic() - start > TOTAL_SECONDS:

@@ -30,7 +30,8 @@ function(tessella_add_cuda_module)
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cuda/*.cu ${PROJECT_SOURCE_DIR}/csrc/cuda/exact/*.cu)
   add_library(tessella_cuda STATIC ${kernels})
   target_include_directories(tessella_cuda PUBLIC ${PROJECT_SOURCE_DIR}/csrc ${PROJECT_SOURCE_DIR}/csrc/include)
-  # CMake 3.25 does not know how nvcc spells C++20, so the standard is an option here.
+  # CMake 3.25 does not know how nvcc spells C++20, so the standard is an option here and no property.
+  set_property(TARGET tessella_cuda PROPERTY CXX_STANDARD)
   target_compile_options(
     tessella_cuda PRIVATE -std=c++20 --Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror,-Wshadow,-Wconversion,-Wno-sign-conversion)
   target_link_libraries(tessella_cuda PUBLIC CUDA::cudart_static)

@@ -65,16 +65,19 @@ def find() -> Machine:
 def roofs(torch: Any) -> dict[str, float]:
     """Measured, not from a data sheet: copy in GB/s (read + written), matrix products in TFLOP/s, random data."""
     watch = Stopwatch(torch, repeats=10)
-    source = torch.randint(0, 255, (COPY_BYTES,), dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    found = {"copy_gb_s": 2 * COPY_BYTES / watch.median_ms(lambda: target.copy_(source)) / 1e6}
-    del source, target
+    found = {"copy_gb_s": 2 * COPY_BYTES / _copy_ms(torch, watch) / 1e6}
     for name in ("float32", "float16", "bfloat16"):
         a, b = (torch.randn(MATMUL_SIZE, MATMUL_SIZE, device="cuda").to(getattr(torch, name)) for _ in range(2))
         out = torch.empty_like(a)
         ms = watch.median_ms(lambda a=a, b=b, out=out: torch.matmul(a, b, out=out))
         found[f"matmul_{name}_tflop_s"] = 2 * MATMUL_SIZE**3 / ms / 1e9
     return {key: round(value, 1) for key, value in found.items()}
+
+
+def _copy_ms(torch: Any, watch: Stopwatch) -> float:
+    source = torch.randint(0, 255, (COPY_BYTES,), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return watch.median_ms(lambda: target.copy_(source))
 
 
 def _lines(*command: str) -> list[str]:

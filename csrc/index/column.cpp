@@ -42,7 +42,8 @@ std::uint8_t* Column::mutable_block(std::size_t b) {
   return chunk->own.data() + b % kChunkBlocks * block_bytes_;
 }
 
-// The last chunk doubles until it is full, so that a small index stays small.
+// The last chunk grows by half, or to what is asked for where that is more: row by row it is copied seldom, in bulk it
+// has no spare room.
 void Column::resize(std::size_t blocks) {
   const std::size_t full = blocks / kChunkBlocks, rest = blocks % kChunkBlocks;
   const std::size_t wanted = full + (rest > 0 ? 1 : 0);
@@ -51,9 +52,8 @@ void Column::resize(std::size_t blocks) {
     if (c == chunks_.size()) chunks_.push_back(std::make_shared<Chunk>());
     const std::size_t needed = c < full ? kChunkBlocks : rest;
     if (chunks_[c]->blocks >= needed) continue;
-    std::size_t capacity = 1;
-    while (capacity < needed) capacity *= 2;
-    chunks_[c] = copy_of(*chunks_[c], capacity);
+    const std::size_t grown = chunks_[c]->blocks + chunks_[c]->blocks / 2;
+    chunks_[c] = copy_of(*chunks_[c], std::max(needed, std::min(grown, kChunkBlocks)));
   }
   if (wanted < chunks_.size()) chunks_.resize(wanted);
   blocks_ = blocks;

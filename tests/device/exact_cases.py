@@ -154,9 +154,9 @@ def large_cases() -> Iterator[Case]:
     for type_ in TYPES:
         for metric in ("ip", "l2"):
             yield Case(type_, 100_003, 1, 384, 10, metric)
-            yield Case(type_, 50_021, 129, 96, 100, metric, own_ids=True)
-            yield Case(type_, 70_001, 300, 64, 10, metric, data="duplicates", own_ids=True)
+            yield Case(type_, 30_021, 129, 96, 100, metric, own_ids=True)
+            yield Case(type_, 30_001, 140, 64, 10, metric, data="duplicates", own_ids=True)
             yield Case(type_, 20_011, 40, 1536, 257, metric)
-    yield Case("f16", 60_000, 200, 72, 2048, "ip", data="integers")
+    yield Case("f16", 30_000, 130, 72, 2048, "ip", data="integers")
     yield Case("f32", 60_000, 5, 33, 2048, "l2", data="integers")
     yield Case("f32", 200_000, 40, 8, 10, "ip", data="ascending")

@@ -18,7 +18,8 @@ def _device_is_there() -> bool:
     return bool(importlib.import_module("tessella._cuda").device_count())
 
 
-pytestmark = pytest.mark.skipif(not _device_is_there(), reason="needs tessella._cuda, torch and a CUDA device")
+if not _device_is_there():
+    pytest.skip("needs tessella._cuda, torch and a CUDA device", allow_module_level=True)
 
 
 @pytest.mark.parametrize("case", [*small_cases(), *large_cases()], ids=str)

@@ -72,9 +72,7 @@ class Emulator:
             ctypes.c_int64(first_row), _pointer(ids), ctypes.c_size_t(k), _pointer(lists),
         )  # fmt: skip
 
-    def search(
-        self, queries: Array, rows: Array, k: int, metric: str, ids: Array | None
-    ) -> tuple[Array, Array]:
+    def search(self, queries: Array, rows: Array, k: int, metric: str, ids: Array | None) -> tuple[Array, Array]:
         """A whole search, as the Python door enqueues it. Outputs start as rubbish."""
         scores = np.full((len(queries), k), np.nan, dtype=np.float32)
         found = np.full((len(queries), k), -77, dtype=np.int64)

@@ -103,6 +103,16 @@ def test_a_sum_that_overflows_is_never_nan(emulator: Emulator, nq: int) -> None:
     assert (found[:, :28] >= 0).all()
 
 
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_a_search_in_no_rows_finds_nothing(emulator: Emulator, metric: str) -> None:
+    queries, rows, _ = inputs(Case("f32", 2, 5, 3, 4, metric))
+    scores, found = emulator.search(queries, rows[:0], 4, metric, None)
+    assert (found == -1).all()
+    assert (scores == (np.inf if metric == "l2" else -np.inf)).all()
+    scores, found = emulator.search(queries[:0], rows, 4, metric, None)
+    assert scores.shape == found.shape == (0, 4)
+
+
 @pytest.mark.parametrize("nq", [3, 40])
 @pytest.mark.parametrize("type_", ["f32", "f16"])
 def test_rows_with_nan_never_enter(emulator: Emulator, type_: str, nq: int) -> None:
@@ -128,7 +138,8 @@ def test_tensor_cores_keep_float32_queries(emulator: Emulator, type_: str, metri
     lists = emulator.empty_lists(40, 10)
     emulator.topk(queries, rows, 10, metric, None, lists, 0)
     similarity = reference.similarities(queries[:1], numbers(rows), metric)[0]
-    allowed = 40 * TOLERANCE * float(np.abs(similarity).max() + (np.square(values).sum(1).max() if metric == "l2" else 0))
+    norms = np.square(values).sum(1).max() if metric == "l2" else 0.0
+    allowed = 40 * TOLERANCE * float(np.abs(similarity).max() + norms)
     error = np.abs(lists["similarity"] - similarity[lists["row"]])
     assert error.max() <= allowed
     assert similarity[lists["row"][0, -1]] >= np.sort(similarity)[-10] - allowed
