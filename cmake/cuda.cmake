@@ -33,14 +33,17 @@ function(tessella_add_cuda_module)
   # CMake 3.25 does not know how nvcc spells C++20, so the standard is an option here and no property.
   set_property(TARGET tessella_cuda PROPERTY CXX_STANDARD)
   target_compile_options(
-    tessella_cuda PRIVATE -std=c++20 --Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror,-Wshadow,-Wconversion,-Wno-sign-conversion)
+    tessella_cuda PRIVATE -std=c++20 --Werror=all-warnings
+                          -Xcompiler=-Wall,-Wextra,-Werror,-Wshadow,-Wconversion,-Wno-sign-conversion
+  )
   target_link_libraries(tessella_cuda PUBLIC CUDA::cudart_static)
   set_target_properties(
     tessella_cuda
     PROPERTIES POSITION_INDEPENDENT_CODE ON
                CXX_VISIBILITY_PRESET hidden
                CUDA_VISIBILITY_PRESET hidden
-               CUDA_RUNTIME_LIBRARY Static)
+               CUDA_RUNTIME_LIBRARY Static
+  )
 
   pybind11_add_module(_cuda NO_EXTRAS ${PROJECT_SOURCE_DIR}/csrc/bind/cuda_module.cpp)
   target_link_libraries(_cuda PRIVATE tessella_cuda tessella_warnings)
@@ -57,7 +60,10 @@ if(TESSELLA_PYTHON AND NOT TESSELLA_CUDA STREQUAL "OFF")
 endif()
 
 # The emulator switches stacks, which the thread sanitizer cannot follow, and is not worth a cross build.
-if(TESSELLA_BUILD_TESTS AND NOT CMAKE_CROSSCOMPILING AND NOT TESSELLA_SANITIZE STREQUAL "thread")
+if(TESSELLA_BUILD_TESTS
+   AND NOT CMAKE_CROSSCOMPILING
+   AND NOT TESSELLA_SANITIZE STREQUAL "thread"
+)
   enable_testing()
   add_subdirectory(${PROJECT_SOURCE_DIR}/tests/simt tests/simt)
 endif()

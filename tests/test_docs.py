@@ -69,8 +69,19 @@ def test_readme_has_code_to_run() -> None:
     assert snippets(ROOT / "README.md")
 
 
+def links(page: Path) -> list[Path]:
+    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text())
+    return [(page.parent / target).resolve() for target in targets]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text())
-    missing = [target for target in targets if not (page.parent / target).exists()]
-    assert not missing
+    assert not [target for target in links(page) if not target.exists()]
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, front = set(), {ROOT / "README.md"}
+    while front:
+        reached |= front
+        front = {target for page in front for target in links(page) if target.suffix == ".md"} - reached
+    assert reached >= set(PAGES)

@@ -20,7 +20,8 @@ inline ScalarType parse_scalar_type(const std::string& name) {
   if (name == "f16") return ScalarType::kF16;
   if (name == "bf16") return ScalarType::kBF16;
   if (name == "u8") return ScalarType::kU8;
-  throw Error(ErrorKind::kUnsupportedType, "exact_topk: expected rows of type f32, f16, bf16 or u8; got '" + name + "'");
+  throw Error(ErrorKind::kUnsupportedType,
+              "exact_topk: expected rows of type f32, f16, bf16 or u8; got '" + name + "'");
 }
 
 inline Metric parse_metric(const std::string& name) {
@@ -60,9 +61,19 @@ inline void cuda_exact_topk(std::uintptr_t queries, std::size_t nq, std::uintptr
                             std::uintptr_t scores, std::uintptr_t out_ids, std::uintptr_t scratch, int device,
                             std::uintptr_t stream) {
   check_k(k);
-  const cuda::ExactSearch job{pointer<const float>(queries), nq, pointer<const void>(rows), parse_scalar_type(type), n, d,
-                              parse_metric(metric), pointer<const std::int64_t>(ids), k, pointer<float>(scores),
-                              pointer<std::int64_t>(out_ids), pointer<void>(scratch), pointer<void>(stream)};
+  const cuda::ExactSearch job{pointer<const float>(queries),
+                              nq,
+                              pointer<const void>(rows),
+                              parse_scalar_type(type),
+                              n,
+                              d,
+                              parse_metric(metric),
+                              pointer<const std::int64_t>(ids),
+                              k,
+                              pointer<float>(scores),
+                              pointer<std::int64_t>(out_ids),
+                              pointer<void>(scratch),
+                              pointer<void>(stream)};
   check_device(device);
   const py::gil_scoped_release unlocked;
   const cuda::DeviceScope scope(device);
@@ -72,10 +83,11 @@ inline void cuda_exact_topk(std::uintptr_t queries, std::size_t nq, std::uintptr
 inline void register_cuda_exact(py::module_& m) {
   m.def("exact_topk_scratch", &cuda_exact_scratch, py::arg("nq"), py::arg("n"), py::arg("d"), py::arg("k"),
         py::kw_only(), py::arg("device"), "Bytes of scratch that exact_topk needs.");
-  m.def("exact_topk", &cuda_exact_topk, py::kw_only(), py::arg("queries"), py::arg("nq"), py::arg("rows"),
-        py::arg("type"), py::arg("n"), py::arg("d"), py::arg("metric"), py::arg("ids"), py::arg("k"), py::arg("scores"),
-        py::arg("out_ids"), py::arg("scratch"), py::arg("device"), py::arg("stream"),
-        "Enqueue an exact search over addresses of device memory; tessella._cuda_exact.exact_topk checks and calls it.");
+  m.def(
+      "exact_topk", &cuda_exact_topk, py::kw_only(), py::arg("queries"), py::arg("nq"), py::arg("rows"),
+      py::arg("type"), py::arg("n"), py::arg("d"), py::arg("metric"), py::arg("ids"), py::arg("k"), py::arg("scores"),
+      py::arg("out_ids"), py::arg("scratch"), py::arg("device"), py::arg("stream"),
+      "Enqueue an exact search over addresses of device memory; tessella._cuda_exact.exact_topk checks and calls it.");
 }
 
 }  // namespace tessella::bind

@@ -12,8 +12,8 @@ namespace tessella::TSL_LEVEL {
 
 namespace {
 
-constexpr std::size_t kGroup = 64;                        // dimensions that share a run of planes
-constexpr std::size_t kRowsTogether = 4, kRowsAhead = 8;  // rows of a step; rows fetched before their turn
+constexpr std::size_t kGroup = 64;     // dimensions that share a run of planes
+constexpr std::size_t kRowsAhead = 8;  // a row is fetched this long before its turn
 constexpr int kDigitBits = 6, kLargestByte = 127, kLargestWord = 31 * 64 + 31;
 
 struct InterleavedSum {
@@ -84,11 +84,14 @@ struct Rows {
   static constexpr bool kLloyd = kGrid == ScalarGrid::kLloyd, kBytes = kBits <= 4;
   const ScalarDot& job;
   U8 levels;
-  const std::int8_t* query = kBytes ? job.query->bytes : reinterpret_cast<const std::int8_t*>(job.query->words);
   std::size_t row_bytes = job.padded * kBits / 8;
-  std::int64_t less = (kLloyd ? kLloydLevels[15] : (1 << kBits) - 1) *
-                      static_cast<std::int64_t>(kBytes ? job.query->byte_sum : job.query->word_sum);
+  std::int32_t less =
+      (kLloyd ? kLloydLevels[15] : (1 << kBits) - 1) * (kBytes ? job.query->byte_sum : job.query->word_sum);
   float half_step = 0.5f * (kBytes ? job.query->byte_step : job.query->word_step);
+
+  const std::uint8_t* codes_at(std::size_t i) const {
+    return job.codes + (job.which != nullptr ? job.which[i] : i) * row_bytes;
+  }
 
   __attribute__((always_inline)) Codes64 load(const std::uint8_t* codes) const {
     Codes64 u = load_planes<kBits>(codes);
@@ -98,42 +101,55 @@ struct Rows {
     return u;
   }
 
-  __attribute__((always_inline)) std::size_t row_at(std::size_t i) const { return job.which ? job.which[i] : i; }
-  const std::uint8_t* codes_at(std::size_t i) const { return job.codes + row_at(i) * row_bytes; }
-
-  // 2 <v, q'> = 2 <u, q'> - top sum(q'), in whole numbers, of kCount rows that share the loads of the query.
+  // <u, q'> of kCount rows that share the loads of the query. What lies `ahead` of them is fetched: after rows in
+  // order, the rows that come next.
   template <int kCount>
-  __attribute__((always_inline)) void dot(std::size_t i) const {
-    const std::uint8_t* codes[kCount];
-    I32 sums[kCount], high[kCount];
+  __attribute__((always_inline)) void dot(const std::uint8_t* const* codes, std::size_t ahead, I32* sums) const {
+    const auto* query = kBytes ? job.query->bytes : reinterpret_cast<const std::int8_t*>(job.query->words);
 #pragma GCC unroll 4
-    for (int row = 0; row < kCount; ++row) {
-      codes[row] = codes_at(i + row);
-      sums[row] = high[row] = zero_i32();
-    }
-    for (std::size_t j = 0, at = 0; j < job.padded; j += kGroup, at += kGroup * kBits / 8) {
+    for (int row = 0; row < kCount; ++row) sums[row] = zero_i32();
+#pragma GCC unroll 2
+    for (std::size_t at = 0; at < row_bytes; at += kGroup * kBits / 8) {
 #pragma GCC unroll 4
       for (int row = 0; row < kCount; ++row) {
+        prefetch(codes[row] + at + ahead);
         const Codes64 u = load(codes[row] + at);
-        if constexpr (!kBytes) high[row] = dot_bytes(high[row], u, query + 2 * j);
-        sums[row] = dot_bytes(sums[row], u, kBytes ? query + j : query + 2 * j + kGroup);
+        sums[row] = kBytes ? dot_bytes(sums[row], u, query) : dot_words(sums[row], u, query);
       }
-    }
-    for (int row = 0; row < kCount; ++row) {
-      const I32 sum = kBytes ? sums[row] : add_i32(sums[row], shift_left(high[row], kDigitBits));
-      job.out[i + row] = half_step * static_cast<float>(2 * std::int64_t{reduce_add_i32(sum)} - less);
+      query += kBytes ? kGroup : 2 * kGroup;
     }
   }
 
+  // 2 <v, q'> = 2 <u, q'> - top sum(q'), in whole numbers; modulo 2^32 on the way, and within it at the end.
+  float value(std::int32_t sum) const {
+    return half_step * static_cast<float>(static_cast<std::int32_t>(2u * static_cast<std::uint32_t>(sum) -
+                                                                    static_cast<std::uint32_t>(less)));
+  }
+
   void scan() const {
+    const std::size_t ahead = job.which != nullptr ? 0 : kRowsAhead * row_bytes;
     std::size_t i = 0;
-    for (; i + kRowsTogether <= job.count; i += kRowsTogether) {
-      for (std::size_t ahead = i + kRowsAhead; ahead < i + kRowsAhead + kRowsTogether && ahead < job.count; ++ahead) {
-        for (std::size_t line = 0; line < row_bytes; line += 64) prefetch(codes_at(ahead) + line);
-      }
-      dot<kRowsTogether>(i);
+    for (; i + 4 <= job.count; i += 4) {
+      if (job.which != nullptr) fetch(i + kRowsAhead);
+      const std::uint8_t* codes[4] = {codes_at(i), codes_at(i + 1), codes_at(i + 2), codes_at(i + 3)};
+      I32 sums[4];
+      std::int32_t totals[4];
+      dot<4>(codes, ahead, sums);
+      reduce_add_4(sums, totals);
+      for (std::size_t row = 0; row < 4; ++row) job.out[i + row] = value(totals[row]);
     }
-    for (; i < job.count; ++i) dot<1>(i);
+    for (; i < job.count; ++i) {
+      const std::uint8_t* codes = codes_at(i);
+      I32 sum;
+      dot<1>(&codes, 0, &sum);
+      job.out[i] = value(reduce_add_i32(sum));
+    }
+  }
+
+  void fetch(std::size_t first) const {
+    for (std::size_t i = first; i < first + 4 && i < job.count; ++i) {
+      for (std::size_t line = 0; line < row_bytes; line += 64) prefetch(codes_at(i) + line);
+    }
   }
 };
 

@@ -24,9 +24,10 @@ constexpr std::size_t kMostDimensions = std::size_t{1} << 24;
 
 void check_sizes(const ExactTopK& job) {
   if (job.n > kMostRows || job.d > kMostDimensions) {
-    throw Error(ErrorKind::kInvalidArgument, "exact_topk: expected fewer than 2**32 - 2**12 rows of at most 2**24 "
-                                             "dimensions; got shape (" +
-                                                 std::to_string(job.n) + ", " + std::to_string(job.d) + ")");
+    throw Error(ErrorKind::kInvalidArgument,
+                "exact_topk: expected fewer than 2**32 - 2**12 rows of at most 2**24 "
+                "dimensions; got shape (" +
+                    std::to_string(job.n) + ", " + std::to_string(job.d) + ")");
   }
 }
 

@@ -16,18 +16,18 @@ void exact_score(const ExactScore& job);
 // The k best rows of each query with their final scores: lists kSpareCandidates longer than k, scored again pair by
 // pair. Everything as in ExactTopK but `first_row`, which is 0, and the running lists.
 struct ExactSearch {
-  const float* queries;      // (nq, d)
+  const float* queries;  // (nq, d)
   std::size_t nq;
-  const void* rows;          // (n, d) of `type`
+  const void* rows;  // (n, d) of `type`
   ScalarType type;
   std::size_t n;
   std::size_t d;
   Metric metric;
-  const std::int64_t* ids;   // (n), or nullptr: position is id
-  std::size_t k;             // 1 .. kMaxK
-  float* scores;             // (nq, k): inner product, or squared distance; -inf or +inf in empty slots
-  std::int64_t* out_ids;     // (nq, k): -1 in empty slots
-  void* scratch;             // exact_search_scratch(...) bytes, 64-byte aligned
+  const std::int64_t* ids;  // (n), or nullptr: position is id
+  std::size_t k;            // 1 .. kMaxK
+  float* scores;            // (nq, k): inner product, or squared distance; -inf or +inf in empty slots
+  std::int64_t* out_ids;    // (nq, k): -1 in empty slots
+  void* scratch;            // exact_search_scratch(...) bytes, 64-byte aligned
   void* stream;
 };
 void exact_search(const ExactSearch& job);

@@ -21,8 +21,8 @@ constexpr int kDirectRowsPerWarp = 4;
 
 // Product on the CUDA cores: 8 x 8 sums a thread, so a float read from shared memory meets 8 others.
 constexpr ScanShape kProductShape{128, 128, 256, 2};
-constexpr int kProductDepth = 16;   // dimensions in shared memory at once, twice
-constexpr int kProductThreads = 16; // threads along each side of the tile
+constexpr int kProductDepth = 16;    // dimensions in shared memory at once, twice
+constexpr int kProductThreads = 16;  // threads along each side of the tile
 
 // Product on the tensor cores: 4 warps of 64 x 64 sums; 3 stages of 24 KB let two blocks share an A100 as well.
 constexpr ScanShape kTensorShape{128, 128, 128, 2};
@@ -42,7 +42,7 @@ constexpr std::uint32_t kFirstChunkRows = 2048;
 constexpr std::uint32_t kChunkGrowth = 32;
 constexpr std::uint32_t kMaxChunkRows = 1u << 22;
 
-constexpr std::uint32_t kSpareSurvivors = 128;             // least room of a list beyond k and one tile
+constexpr std::uint32_t kSpareSurvivors = 128;  // least room of a list beyond k and one tile
 #ifndef TSL_SURVIVOR_BYTES  // the emulator's build makes it small, so that small tests meet the limit
 #define TSL_SURVIVOR_BYTES (std::size_t{256} << 20)
 #endif

@@ -22,12 +22,13 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kProductQueries = 1024;  // queries that share one packing of the rows
 constexpr std::size_t kPoolBytes = 16u << 20;  // most memory for one task's candidate pools
-constexpr std::size_t kFirstRows = 1024;       // a scan's first range, until a threshold is known
+constexpr std::size_t kFirstRows = 512;       // a scan's first range, until a threshold is known
 constexpr std::size_t kRangeRows = 4096;       // its largest
 constexpr std::size_t kRefineRows = 64;        // rows refined between two looks at the threshold
 constexpr std::size_t kRawFactor = 4;          // a raw last stage re-scores this many times k
 
-constexpr std::size_t kTaskQueries = 64;  // queries that share one task's work space
+constexpr std::size_t kTaskQueries = 64;      // queries that share one task's work space
+constexpr std::size_t kPassQueries = 16;        // queries that share a range while it is in the cache
 
 struct Range { std::size_t first, last; };
 
@@ -90,7 +91,7 @@ class FlatScan {
 
   // Work is cut by queries when there are enough of them, otherwise by rows; lists of parts are merged.
   template <typename Scan>
-  void for_parts(std::size_t group, std::size_t enough, std::size_t keep, const Scan& scan);
+  void for_parts(std::size_t group, std::size_t unit, std::size_t enough, std::size_t keep, const Scan& scan);
 
   void scan_raw();
   void exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, Lists& out) const;
@@ -99,7 +100,8 @@ class FlatScan {
   std::size_t table_bytes() const { return ix_.padded_ * 7 + rabitq_table_bytes(ix_.padded_); }
   QueryTables tables_for(const float* query, std::uint8_t* memory) const;
   void code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space, Lists& out) const;
-  void scan_b1(QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, std::vector<TopK>& pools) const;
+  void scan_b1(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, std::vector<TopK>& pools) const;
+  void scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, TopK* pools) const;
   void scan_scalar(const QueryTables& tables, Range range, TopK& pool) const;
   void refine(const QueryTables& tables, std::size_t base, RabitqHit* hits, std::size_t count, TopK& pool) const;
   void scalar_similarities(const QueryTables& tables, std::size_t base, const std::uint32_t* which, std::size_t count,
@@ -121,7 +123,7 @@ class FlatScan {
 };
 
 template <typename Scan>
-void FlatScan::for_parts(std::size_t group, std::size_t enough, std::size_t keep, const Scan& scan) {
+void FlatScan::for_parts(std::size_t group, std::size_t unit, std::size_t enough, std::size_t keep, const Scan& scan) {
   const std::size_t nq = request_.nq, threads = request_.threads;
   const std::size_t blocks = (rows() + kBlockRows - 1) / kBlockRows;
   std::size_t groups = (nq + group - 1) / group;
@@ -131,16 +133,19 @@ void FlatScan::for_parts(std::size_t group, std::size_t enough, std::size_t keep
   } else {
     groups = std::min(nq, (groups + threads - 1) / threads * threads);
   }
+  // Whole tiles but for the last group: queries that share a pass cost less.
+  const std::size_t each = ((nq + groups - 1) / groups + unit - 1) / unit * unit;
+  groups = (nq + each - 1) / each;
   std::vector<Lists> found(groups * parts);
   parallel_for(groups * parts, threads, [&](std::size_t task) {
     const std::size_t g = task / parts, p = task % parts;
-    const std::size_t q0 = nq * g / groups, q1 = nq * (g + 1) / groups;
+    const std::size_t q0 = g * each, q1 = std::min(nq, q0 + each);
     const Range range{blocks * p / parts * kBlockRows, std::min(rows(), blocks * (p + 1) / parts * kBlockRows)};
     scan(q0, q1 - q0, range, found[task]);
   });
   lists_.resize(nq);
   for (std::size_t task = 0; task < found.size(); ++task) {
-    const std::size_t q0 = nq * (task / parts) / groups;
+    const std::size_t q0 = task / parts * each;
     for (std::size_t i = 0; i < found[task].size(); ++i) {
       auto& list = lists_[q0 + i];
       list.insert(list.end(), found[task][i].begin(), found[task][i].end());
@@ -176,7 +181,7 @@ void FlatScan::scan_raw() {
   const std::size_t keep = std::min(request_.k + kSpareCandidates, rows());
   const std::size_t pool_bytes = (2 * keep + 64) * sizeof(Candidate);
   const std::size_t group = std::clamp(kPoolBytes / pool_bytes, std::size_t{16}, kProductQueries);
-  for_parts(group, 8, keep,
+  for_parts(group, 1, 8, keep,
             [&](std::size_t q0, std::size_t nq, Range range, auto& out) { exact_part(q0, nq, range, keep, out); });
 }
 
@@ -227,20 +232,21 @@ QueryTables FlatScan::tables_for(const float* query, std::uint8_t* memory) const
 
 void FlatScan::scan_codes() {
   const std::size_t keep = ends_raw() && codes_ != nullptr ? kRawFactor * request_.k : request_.k;
-  for_parts(kTaskQueries, kRabitqQueries, keep, [&](std::size_t q0, std::size_t nq, Range range, Lists& out) {
+  for_parts(kTaskQueries, kRabitqQueries, kRabitqQueries, keep, [&](std::size_t q0, std::size_t nq, Range range, Lists& out) {
     WorkSpace space;
-    space.tables = AlignedBuffer(kRabitqQueries * table_bytes());
+    space.tables = AlignedBuffer(kPassQueries * table_bytes());
     for (auto& hits : space.hits) hits.resize(kRangeRows);
-    for (std::size_t i = 0; i < nq; i += kRabitqQueries) {
-      code_part(q0 + i, std::min(kRabitqQueries, nq - i), range, keep, space, out);
+    for (std::size_t i = 0; i < nq; i += kPassQueries) {
+      code_part(q0 + i, std::min(kPassQueries, nq - i), range, keep, space, out);
     }
   });
 }
 
 void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space,
                          Lists& out) const {
-  std::array<QueryTables, kRabitqQueries> tables;
+  std::array<QueryTables, kPassQueries> tables;
   std::vector<TopK> pools;
+  pools.reserve(nq);
   for (std::size_t i = 0; i < nq; ++i) {
     tables[i] = tables_for(query(q0 + i), space.tables.data() + i * table_bytes());
     pools.emplace_back(keep, ix_.ids_);
@@ -261,25 +267,32 @@ void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_
   }
 }
 
-void FlatScan::scan_b1(QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
+void FlatScan::scan_b1(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
                        std::vector<TopK>& pools) const {
-  std::array<RabitqHit*, kRabitqQueries> out{};
-  std::array<std::size_t, kRabitqQueries> counts{};
-  std::array<RabitqQuery, kRabitqQueries> queries;
-  for (std::size_t i = 0; i < nq; ++i) out[i] = space.hits[i].data();
   std::size_t length = kFirstRows;
   for (std::size_t row = range.first; row < range.last; length = std::min(2 * length, kRangeRows)) {
     const std::size_t chunk_end = (row / kChunkRows + 1) * kChunkRows;
     const std::size_t end = std::min({range.last, chunk_end, row + length});
-    for (std::size_t i = 0; i < nq; ++i) {
-      queries[i] = tables[i].b1;
-      queries[i].threshold = pools[i].threshold();
+    for (std::size_t q = 0; q < nq; q += kRabitqQueries) {
+      scan_range(tables + q, std::min(kRabitqQueries, nq - q), {row, end}, space, pools.data() + q);
     }
-    kernels_.rabitq_scan({b1_->block(row / kBlockRows), end - row, ix_.padded_, config_.metric, queries.data(), nq,
-                          out.data(), counts.data()});
-    for (std::size_t i = 0; i < nq; ++i) refine(tables[i], row, out[i], counts[i], pools[i]);
     row = end;
   }
+}
+
+void FlatScan::scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
+                          TopK* pools) const {
+  std::array<RabitqQuery, kRabitqQueries> queries;
+  std::array<RabitqHit*, kRabitqQueries> hits{};
+  std::array<std::size_t, kRabitqQueries> counts{};
+  for (std::size_t i = 0; i < nq; ++i) {
+    queries[i] = tables[i].b1;
+    queries[i].threshold = pools[i].threshold();
+    hits[i] = space.hits[i].data();
+  }
+  kernels_.rabitq_scan({b1_->block(range.first / kBlockRows), range.last - range.first, ix_.padded_, config_.metric,
+                        queries.data(), nq, hits.data(), counts.data()});
+  for (std::size_t i = 0; i < nq; ++i) refine(tables[i], range.first, hits[i], counts[i], pools[i]);
 }
 
 void FlatScan::refine(const QueryTables& tables, std::size_t base, RabitqHit* hits, std::size_t count,

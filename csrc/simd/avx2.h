@@ -117,12 +117,25 @@ TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
                                          _mm256_maddubs_epi16(u.v[1].v, _mm256_loadu_si256(bytes + 1)));
   return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(fours, _mm256_set1_epi16(1)))};
 }
-TSL_INLINE I32 add_i32(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
-TSL_INLINE I32 shift_left(I32 a, int bits) { return {_mm256_slli_epi32(a.v, bits)}; }
+TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
+  const __m256i* by = reinterpret_cast<const __m256i*>(digits);
+  const __m256i high = _mm256_add_epi16(_mm256_maddubs_epi16(u.v[0].v, _mm256_loadu_si256(by)),
+                                        _mm256_maddubs_epi16(u.v[1].v, _mm256_loadu_si256(by + 1)));
+  const __m256i low = _mm256_add_epi16(_mm256_maddubs_epi16(u.v[0].v, _mm256_loadu_si256(by + 2)),
+                                       _mm256_maddubs_epi16(u.v[1].v, _mm256_loadu_si256(by + 3)));
+  const __m256i both = _mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(64)),
+                                        _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
+  return {_mm256_add_epi32(sum.v, both)};
+}
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) {
   __m128i half = _mm_add_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
   half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1)));
+}
+TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) {
+  const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(a[0].v, a[1].v), _mm256_hadd_epi32(a[2].v, a[3].v));
+  const __m128i all = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), all);
 }
 
 }  // namespace tessella::TSL_LEVEL

@@ -110,13 +110,24 @@ TSL_INLINE I32 zero_i32() { return {_mm512_setzero_si512()}; }
 TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
   return {_mm512_dpbusd_epi32(sum.v, u.v[0].v, _mm512_loadu_si512(b))};
 }
-TSL_INLINE I32 add_i32(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
-TSL_INLINE I32 shift_left(I32 a, unsigned bits) { return {_mm512_slli_epi32(a.v, bits)}; }
+TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
+  const I32 high = dot_bytes({_mm512_setzero_si512()}, u, digits);
+  return dot_bytes({_mm512_add_epi32(sum.v, _mm512_slli_epi32(high.v, 6))}, u, digits + 64);
+}
+TSL_INLINE __m256i fold(I32 a) {
+  return _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
+}
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) {
-  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
+  const __m256i half = fold(a);
   __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
   quarter = _mm_add_epi32(quarter, _mm_shuffle_epi32(quarter, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(quarter, _mm_shuffle_epi32(quarter, 0xb1)));
+}
+TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) {
+  const __m256i first = _mm256_hadd_epi32(fold(a[0]), fold(a[1])), second = _mm256_hadd_epi32(fold(a[2]), fold(a[3]));
+  const __m256i pairs = _mm256_hadd_epi32(first, second);
+  const __m128i all = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), all);
 }
 
 }  // namespace tessella::TSL_LEVEL

@@ -119,8 +119,13 @@ TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
   }
   return {vpadalq_s16(vpadalq_s16(sum.v, low), high)};
 }
-TSL_INLINE I32 add_i32(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
-TSL_INLINE I32 shift_left(I32 a, int bits) { return {vshlq_s32(a.v, vdupq_n_s32(bits))}; }
+TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
+  const I32 high = dot_bytes({vdupq_n_s32(0)}, u, digits);
+  return dot_bytes({vaddq_s32(sum.v, vshlq_n_s32(high.v, 6))}, u, digits + 64);
+}
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return vaddvq_s32(a.v); }
+TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) {
+  vst1q_s32(sums, vpaddq_s32(vpaddq_s32(a[0].v, a[1].v), vpaddq_s32(a[2].v, a[3].v)));
+}
 
 }  // namespace tessella::TSL_LEVEL

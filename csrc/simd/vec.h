@@ -10,8 +10,9 @@
 //   Codes64  64 bytes        load_codes load_nibbles load_pairs load_bits: a byte a dimension, in order, from 64, 32
 //                            (dims i and i+32), 16 (dims i, i+16, i+32, i+48) or 8 bytes (bit 0 first); .v[64 /
 //                            kU8Lanes]
-//   I32  integer sums        zero_i32 add_i32 shift_left reduce_add_i32
-//                            dot_bytes (Codes64 x 64 s8; the sum of any four products within 16 bits)
+//   I32  integer sums        zero_i32 reduce_add_i32 reduce_add_4 (four vectors to four sums)
+//                            dot_bytes (Codes64 x 64 s8) dot_words (Codes64 x 64 words of two s8 digits, 64 * high + low;
+//                            the high ones first); the sum of any four products of a code and a byte fits 16 bits
 #pragma once
 
 #include <cstddef>

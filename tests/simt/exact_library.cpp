@@ -36,9 +36,7 @@ int guarded(char* error, const Body& body) {
   }
 }
 
-tessella::Metric metric_of(int metric) {
-  return metric == 0 ? tessella::Metric::kL2 : tessella::Metric::kInnerProduct;
-}
+tessella::Metric metric_of(int metric) { return metric == 0 ? tessella::Metric::kL2 : tessella::Metric::kInnerProduct; }
 
 }  // namespace
 

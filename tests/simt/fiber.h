@@ -36,7 +36,7 @@ class Fiber {
   void* argument_ = nullptr;
   bool ended_ = true;
 #if defined(__x86_64__)
-  void* own_ = nullptr;     // stack pointers of whoever does not run
+  void* own_ = nullptr;  // stack pointers of whoever does not run
   void* caller_ = nullptr;
 #else
   ucontext_t own_;

@@ -76,7 +76,8 @@ bool complete_warp(const Meeting& meeting) {
     if (!other.waiting) return false;
     if (other.meeting.scope != Scope::kWarp || other.meeting.mask != meeting.mask) return false;
     if (!same_place(other.meeting, meeting)) {
-      fail("lanes of a warp meet at different places, the other at " + place(other.meeting), meeting.file, meeting.line);
+      fail("lanes of a warp meet at different places, the other at " + place(other.meeting), meeting.file,
+           meeting.line);
     }
   }
   void* mine[kWarp];
@@ -184,7 +185,8 @@ void run(const Config& config, const std::function<void()>& kernel) {
         static_cast<std::byte*>(std::aligned_alloc(16, (bytes + 15) / 16 * 16)), &std::free);
     std::memset(shared.get(), 0xff, bytes);
     shared_memory = shared.get();
-    start_block(block, config, {i % config.grid.x, i / config.grid.x % config.grid.y, i / config.grid.x / config.grid.y});
+    start_block(block, config,
+                {i % config.grid.x, i / config.grid.x % config.grid.y, i / config.grid.x / config.grid.y});
     run_block(block, random);
     if (!block.error.empty()) break;
   }

@@ -17,9 +17,7 @@
 
 namespace simt {
 
-struct Index {
-  unsigned x = 1, y = 1, z = 1;
-};
+struct Index { unsigned x = 1, y = 1, z = 1; };
 
 enum class Scope { kBlock, kWarp };
 
@@ -50,7 +48,7 @@ struct Thread {
   std::vector<std::vector<PendingCopy>> copies;  // groups, oldest first; the last one is open
 };
 
-extern Thread* running;         // the thread whose code is being executed
+extern Thread* running;           // the thread whose code is being executed
 extern std::byte* shared_memory;  // of the block being executed
 
 void meet(const Meeting& meeting);

@@ -62,7 +62,8 @@ bool run(const Case& c) {
   std::memcpy(ids.get(), data.ids.data(), c.n * 8);
   cuda::exact_search({static_cast<float*>(queries.get()), c.nq, rows.get(), c.type, c.n, c.d, c.metric,
                       c.own_ids ? static_cast<std::int64_t*>(ids.get()) : nullptr, c.k,
-                      static_cast<float*>(scores.get()), static_cast<std::int64_t*>(found.get()), scratch.get(), nullptr});
+                      static_cast<float*>(scores.get()), static_cast<std::int64_t*>(found.get()), scratch.get(),
+                      nullptr});
   for (std::size_t q = 0; q < c.nq; ++q) {
     std::vector<std::pair<float, std::int64_t>> wanted;
     for (std::size_t i = 0; i < c.n; ++i) {

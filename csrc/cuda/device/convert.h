@@ -9,13 +9,9 @@
 
 namespace tessella::cuda {
 
-struct Half {
-  std::uint16_t bits;
-};
+struct Half { std::uint16_t bits; };
 
-struct BFloat {
-  std::uint16_t bits;
-};
+struct BFloat { std::uint16_t bits; };
 
 __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(std::uint8_t x) { return static_cast<float>(x); }

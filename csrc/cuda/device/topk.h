@@ -17,7 +17,8 @@ struct Survivor {
   std::uint32_t row;  // counted from the first row of the scan
 };
 
-// Where survivors go: `segments` lists of `capacity` for each of nq queries. Plain pointers and numbers, in device memory.
+// Where survivors go: `segments` lists of `capacity` for each of nq queries. Plain pointers and numbers, in device
+// memory.
 struct Shortlists {
   const Candidate* best;    // (nq, k), running lists
   const std::int64_t* ids;  // nullptr: position is id
@@ -27,7 +28,7 @@ struct Shortlists {
   std::uint32_t nq;
   std::uint32_t k;
   std::uint32_t segments;
-  std::uint32_t capacity;   // at least k + 1 + the rows of a tile
+  std::uint32_t capacity;  // at least k + 1 + the rows of a tile
 
   __device__ std::int64_t id_at(std::int64_t position) const { return ids == nullptr ? position : ids[position]; }
   __device__ std::int64_t id(std::uint32_t row) const { return id_at(first_row + row); }

@@ -32,8 +32,8 @@ struct Finish {
   std::uint32_t nq;
   std::uint32_t count;
   std::uint32_t k;
-  float* scores;           // similarity, or the squared distance; -inf or +inf where there is no row
-  std::int64_t* out_ids;   // -1 where there is no row
+  float* scores;          // similarity, or the squared distance; -inf or +inf where there is no row
+  std::int64_t* out_ids;  // -1 where there is no row
 };
 void finish_lists(const Finish& finish, void* stream);
 void clear_lists(Candidate* lists, std::size_t count, void* stream);  // to {-inf, -1}

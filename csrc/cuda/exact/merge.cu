@@ -61,7 +61,8 @@ struct Entries {
   }
 };
 
-__global__ void __launch_bounds__(kMergeThreads) exact_merge(const Shortlists lists, Candidate* best, std::uint32_t size) {
+__global__ void __launch_bounds__(kMergeThreads)
+    exact_merge(const Shortlists lists, Candidate* best, std::uint32_t size) {
   auto& shared = dynamic_shared<MergeShared>();
   std::int64_t* rows = shared.rows;
   auto* similarities = reinterpret_cast<float*>(rows + size);

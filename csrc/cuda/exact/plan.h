@@ -13,9 +13,9 @@ enum class Route { kDirect, kProduct, kTensor };
 
 inline Route route_for(const ExactTopK& job) {
   const bool half = job.type == ScalarType::kF16 || job.type == ScalarType::kBF16;
-  const std::size_t direct = half                             ? kDirectQueriesHalf
+  const std::size_t direct = half                           ? kDirectQueriesHalf
                              : job.type == ScalarType::kF32 ? kDirectQueriesF32
-                                                              : kDirectQueriesByte;
+                                                            : kDirectQueriesByte;
   if (job.nq <= direct) return Route::kDirect;
   const bool aligned = job.d % 8 == 0 && reinterpret_cast<std::uintptr_t>(job.rows) % 16 == 0;
   return half && aligned ? Route::kTensor : Route::kProduct;
@@ -32,7 +32,7 @@ inline std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) /
 struct Plan {
   std::uint32_t capacity;  // of a list of survivors
   std::uint32_t segments;
-  std::size_t group;       // queries, whole tiles
+  std::size_t group;  // queries, whole tiles
 };
 
 inline Plan make_plan(const ScanShape& shape, std::size_t nq, std::size_t n, std::size_t k, int multiprocessors) {

@@ -91,8 +91,8 @@ unsigned blocks_for(std::size_t rows) { return static_cast<unsigned>((rows + kWa
 template <typename T>
 void launch_half_norms(const void* rows, std::size_t n, std::uint32_t d, float* out, void* stream) {
   const auto* typed = static_cast<const T*>(rows);
-  launch(exact_half_norms<T>, blocks_for(n), kRowThreads, 0, stream, typed, n, d,
-         can_load_packed<kChunk<T>>(typed, d), out);
+  launch(exact_half_norms<T>, blocks_for(n), kRowThreads, 0, stream, typed, n, d, can_load_packed<kChunk<T>>(typed, d),
+         out);
 }
 
 }  // namespace

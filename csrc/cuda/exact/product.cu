@@ -20,10 +20,10 @@ constexpr ScanShape kShape = kProductShape;
 constexpr int kTile = kShape.queries;
 static_assert(kShape.rows == kTile);
 constexpr int kSide = kProductThreads;
-constexpr int kSums = kTile / kSide;    // along each side of a thread's tile: two runs of four
-constexpr int kColumns = 4;             // a thread stages that many neighbours at once
+constexpr int kSums = kTile / kSide;  // along each side of a thread's tile: two runs of four
+constexpr int kColumns = 4;           // a thread stages that many neighbours at once
 constexpr int kStaged = kTile * kProductDepth / kColumns / kShape.threads;  // times for each matrix
-constexpr int kPitch = kTile + 4;       // keeps float4 alignment and spreads the transposing stores over the banks
+constexpr int kPitch = kTile + 4;  // keeps float4 alignment and spreads the transposing stores over the banks
 
 struct ProductShared {
   Gates<kTile, kShape.threads> gates;

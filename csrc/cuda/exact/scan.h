@@ -10,11 +10,11 @@ namespace tessella::cuda {
 // similarity = scale * sum + shift, where the sum starts at -start * half_norm(row) for L2 and at 0 for the inner
 // product: L2 is 2 * (<q, x> - |x|^2 / 2) - |q|^2, and the inner product shares the code.
 struct PreparedQueries {
-  float* scale;          // (nq)
-  float* shift;          // (nq)
-  float* start;          // (nq)
-  std::uint16_t* high;   // (nq, d) of the rows' type: the query times a power of two, rounded; tensor cores only
-  std::uint16_t* low;    // (nq, d): what the rounding left over, rounded
+  float* scale;            // (nq)
+  float* shift;            // (nq)
+  float* start;            // (nq)
+  std::uint16_t* high;     // (nq, d) of the rows' type: the query times a power of two, rounded; tensor cores only
+  std::uint16_t* low;      // (nq, d): what the rounding left over, rounded
   std::uint32_t* inexact;  // (nq / tile): whether any `low` of a tile of queries is not zero
 };
 

@@ -42,7 +42,8 @@ __global__ void __launch_bounds__(kRowThreads) exact_score_rows(const ExactScore
   if (i >= job.count) return;
   const std::size_t row = job.which == nullptr ? i : job.which[i];
   const T* elements = static_cast<const T*>(job.rows) + row * job.d;
-  const float score = score_pair(job.query, elements, static_cast<std::uint32_t>(job.d), job.metric == Metric::kL2, packed);
+  const float score =
+      score_pair(job.query, elements, static_cast<std::uint32_t>(job.d), job.metric == Metric::kL2, packed);
   if (lane_index() == 0) job.out[i] = score;
 }
 
@@ -126,7 +127,8 @@ void finish_lists(const Finish& job, void* stream) {
 
 void clear_lists(Candidate* lists, std::size_t count, void* stream) {
   if (count == 0) return;
-  launch(exact_clear, static_cast<unsigned>((count + kRowThreads - 1) / kRowThreads), kRowThreads, 0, stream, lists, count);
+  launch(exact_clear, static_cast<unsigned>((count + kRowThreads - 1) / kRowThreads), kRowThreads, 0, stream, lists,
+         count);
 }
 
 }  // namespace tessella::cuda

@@ -23,11 +23,11 @@ constexpr ScanShape kShape = kTensorShape;
 constexpr int kTile = kShape.queries;
 static_assert(kShape.rows == kTile);
 constexpr int kDepth = kTensorDepth;
-constexpr int kPieces = kDepth / 8;  // 16-byte pieces of a row of a stage
+constexpr int kPieces = kDepth / 8;                        // 16-byte pieces of a row of a stage
 constexpr int kCopies = kTile * kPieces / kShape.threads;  // of each thread for each matrix
 constexpr int kWarpTile = kTensorWarpTile;
-constexpr int kDown = kWarpTile / 16;    // fragments of 16 queries
-constexpr int kAcross = kWarpTile / 8;   // fragments of 8 rows
+constexpr int kDown = kWarpTile / 16;   // fragments of 16 queries
+constexpr int kAcross = kWarpTile / 8;  // fragments of 8 rows
 
 using TensorGates = Gates<kTile, kShape.threads>;
 
@@ -46,9 +46,7 @@ struct TensorShared {
 // addresses of an ldmatrix fall on 8 different pieces of the 128 bytes.
 __device__ inline int swizzled(int row, int piece) { return row * kDepth + (piece ^ (row / 2 % kPieces)) * 8; }
 
-struct Sums {
-  float fragments[kDown][kAcross][4];
-};
+struct Sums { float fragments[kDown][kAcross][4]; };
 
 // Which queries and rows of the tile the fragments of this thread hold (device/mma.h).
 __device__ inline int warp_down() { return warp_index() / (kTile / kWarpTile) * kWarpTile; }

@@ -148,9 +148,9 @@ class ScalarQuery:
 
 
 def scalar_query(query: Floats) -> ScalarQuery:
-    """A rotated query (D,): bytes to +-127, words so large that D products of 255 and a word fit 32 bits."""
+    """A rotated query (D,): bytes to +-127, words to +-2015, or less where D products of 255 would overflow."""
     largest = np.abs(query).max()
-    largest_word = np.float32(min(32767, (2**31 - 1) // (255 * len(query))))
+    largest_word = np.float32(min(2015, (2**31 - 1) // (255 * len(query))))
     flat = largest < 1e-30
     to_word, to_byte = (np.float32(0) if flat else top / largest for top in (largest_word, np.float32(127)))
     return ScalarQuery(

@@ -3,9 +3,7 @@
 
 #include "common/convert.h"
 
-struct __half {
-  std::uint16_t bits;
-};
+struct __half { std::uint16_t bits; };
 
 inline __half __ushort_as_half(std::uint16_t bits) { return {bits}; }
 inline std::uint16_t __half_as_ushort(__half x) { return x.bits; }

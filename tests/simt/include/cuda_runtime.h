@@ -138,9 +138,7 @@ using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess, cudaErrorInvalidValue };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
-struct cudaDeviceProp {
-  char name[256];
-};
+struct cudaDeviceProp { char name[256]; };
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   std::size_t dynamicSmemBytes;
@@ -163,7 +161,8 @@ bool device_would_launch(const void* kernel, const cudaLaunchConfig_t& config);
 }
 
 template <typename... Parameters, typename... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
   if (!::simt::device_would_launch(reinterpret_cast<const void*>(kernel), *config)) return cudaErrorInvalidValue;
   const std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
   const auto index = [](dim3 d) { return ::simt::Index{d.x, d.y, d.z}; };

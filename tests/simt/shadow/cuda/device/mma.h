@@ -18,7 +18,8 @@ inline void load_matrices(std::uint32_t (&out)[4], const void* row, const char* 
   MatrixLoad mine{static_cast<const std::uint16_t*>(row), out};
   const auto join = [](MatrixLoad* const* lanes, unsigned) {
     for (unsigned lane = 0; lane < 32; ++lane) {
-      for (unsigned m = 0; m < 4; ++m) std::memcpy(&lanes[lane]->out[m], lanes[8 * m + lane / 4]->row + lane % 4 * 2, 4);
+      for (unsigned m = 0; m < 4; ++m)
+        std::memcpy(&lanes[lane]->out[m], lanes[8 * m + lane / 4]->row + lane % 4 * 2, 4);
     }
   };
   ::simt::together(::simt::Scope::kWarp, 0xffffffffu, mine, join, file, line);
