@@ -113,9 +113,7 @@ def unit(x: npt.NDArray[Any]) -> Floats:
     return np.ascontiguousarray(x / np.where(lengths == 0, 1, lengths), dtype=np.float32)
 
 
-def _dataset(
-    name: str, metric: str, base: npt.NDArray[Any], queries: npt.NDArray[Any], seed: int | None
-) -> Dataset:
+def _dataset(name: str, metric: str, base: npt.NDArray[Any], queries: npt.NDArray[Any], seed: int | None) -> Dataset:
     if base.ndim != 2 or queries.ndim != 2 or base.shape[1] != queries.shape[1]:
         got = f"{base.shape} and {queries.shape}"
         raise ValueError(f"datasets: expected rows and queries of one width; got {got}")

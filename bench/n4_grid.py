@@ -100,9 +100,7 @@ def main() -> None:
                     guess, error = estimates(data, grid, centre, seed)
                     runs.append((error, recall(truth, guess, K), recall(truth, guess, 2 * K)))
                 error, at10, at20 = np.mean(runs, axis=0)
-                print(
-                    f"{data.name:18}{centre_name:8}{grid:10}{error:8.4f}{at10:12.4f}{at20:12.4f}", flush=True
-                )
+                print(f"{data.name:18}{centre_name:8}{grid:10}{error:8.4f}{at10:12.4f}{at20:12.4f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -127,9 +127,7 @@ def _bandwidth(threads: int) -> tuple[float, float]:
 
 def main() -> None:
     """Prints the roofs."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.roofs", description="Measures the machine's roofs."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.roofs", description="Measures the machine's roofs.")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     chosen = parser.parse_args()
     print(f"{machine.cpu_model()}, {machine.cpu_level()}")

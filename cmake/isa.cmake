@@ -17,7 +17,8 @@ set(TESSELLA_FLAGS_avx512
     -mavx512vl
     -mavx512vnni
     -mavx512vpopcntdq
-    -mprefer-vector-width=512)
+    -mprefer-vector-width=512
+)
 set(TESSELLA_FLAGS_neon "")
 
 function(tessella_add_level level)

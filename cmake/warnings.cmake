@@ -10,7 +10,8 @@ target_compile_options(
             -Wno-sign-conversion
             # GCC's own AVX-512 headers leave operands undefined on purpose (PR 105593).
             $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized
-            -Wno-uninitialized>>)
+            -Wno-uninitialized>>
+)
 
 # TESSELLA_SANITIZE=address (with undefined) or thread instruments every object of ours.
 if(TESSELLA_SANITIZE STREQUAL "address")

@@ -32,9 +32,7 @@ def arguments() -> argparse.ArgumentParser:
     how.add_argument("--single", type=int, default=500, help="queries asked one by one")
     how.add_argument("--max-settings", type=int, help="thin every sweep to so many settings")
     how.add_argument("--huge-pages", action="store_true", help="glibc.malloc.hugetlb=1 for everyone")
-    how.add_argument(
-        "--roofs", action="store_true", help="measure the machine's roofs too (flat always does)"
-    )
+    how.add_argument("--roofs", action="store_true", help="measure the machine's roofs too (flat always does)")
     where = parser.add_argument_group("where it goes")
     where.add_argument("--name", help="of the history file and the drawing; else data set and preset")
     where.add_argument("--history", type=Path, default=machine.ROOT / "bench" / "history")
@@ -102,9 +100,7 @@ def _plan(chosen: argparse.Namespace, threads: int, queries: int) -> rounds.Plan
     )
 
 
-def _print(
-    data: datasets.Dataset, results: list[rounds.Result], peaks: dict[int, Roofs], plan: rounds.Plan
-) -> None:
+def _print(data: datasets.Dataset, results: list[rounds.Result], peaks: dict[int, Roofs], plan: rounds.Plan) -> None:
     n, d = data.shape
     pages = ", huge pages asked for" if plan.huge_pages else ""
     asked = f"batch of {plan.batch:,}, {plan.single:,} one by one"

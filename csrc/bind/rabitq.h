@@ -62,9 +62,8 @@ inline Metric parse_metric(const std::string& metric, const char* operation) {
 }
 
 // adds, epsilons and thresholds: one of each a query.
-inline py::list rabitq_scan(const Floats& queries, const Bytes& blocks, std::size_t n,
-                            const std::string& metric_name, const Floats& adds, const Floats& epsilons,
-                            const Floats& thresholds) {
+inline py::list rabitq_scan(const Floats& queries, const Bytes& blocks, std::size_t n, const std::string& metric_name,
+                            const Floats& adds, const Floats& epsilons, const Floats& thresholds) {
   const Metric metric = parse_metric(metric_name, "rabitq_scan");
   const std::size_t padded = padded_columns(queries, "rabitq_scan", "queries"), nq = rows_of(queries);
   check_shape(blocks, rabitq_block_bytes(padded, metric), "rabitq_scan", "blocks");
@@ -111,9 +110,9 @@ inline void register_rabitq(py::module_& m) {
         "Rotated residuals (n, D) -> sign bits (n, D/8), scales, errors and squared norms (n,).");
   m.def("rabitq_table", &rabitq_table, py::arg("query").noconvert(),
         "Look-up tables of a rotated query (D,) as the level in use lays them out: entries, step, base.");
-  m.def("rabitq_scan", &rabitq_scan, py::arg("queries").noconvert(), py::arg("blocks").noconvert(),
-        py::arg("n"), py::arg("metric"), py::kw_only(), py::arg("adds").noconvert(),
-        py::arg("epsilons").noconvert(), py::arg("thresholds").noconvert(),
+  m.def("rabitq_scan", &rabitq_scan, py::arg("queries").noconvert(), py::arg("blocks").noconvert(), py::arg("n"),
+        py::arg("metric"), py::kw_only(), py::arg("adds").noconvert(), py::arg("epsilons").noconvert(),
+        py::arg("thresholds").noconvert(),
         "One pass of 1 to 4 rotated queries (nq, D) over blocks: (rows, estimates, upper bounds) of each.");
 }
 

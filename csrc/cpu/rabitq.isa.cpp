@@ -131,8 +131,8 @@ void scan(const RabitqScan& job) {
     const std::size_t filled = job.n - row < kBlockRows ? job.n - row : kBlockRows;
     for (int q = 0; q < kQueries; ++q) {
       const float* before = columns > kFlushColumns ? sums.before[q] : nullptr;
-      job.counts[q] += keep_hits<kMetric>(job.queries[q], sums.last[q], before, factors, row, filled,
-                                          job.hits[q] + job.counts[q]);
+      job.counts[q] +=
+          keep_hits<kMetric>(job.queries[q], sums.last[q], before, factors, row, filled, job.hits[q] + job.counts[q]);
     }
   }
 }

@@ -22,13 +22,13 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kProductQueries = 1024;  // queries that share one packing of the rows
 constexpr std::size_t kPoolBytes = 16u << 20;  // most memory for one task's candidate pools
-constexpr std::size_t kFirstRows = 512;       // a scan's first range, until a threshold is known
+constexpr std::size_t kFirstRows = 512;        // a scan's first range, until a threshold is known
 constexpr std::size_t kRangeRows = 4096;       // its largest
 constexpr std::size_t kRefineRows = 64;        // rows refined between two looks at the threshold
 constexpr std::size_t kRawFactor = 4;          // a raw last stage re-scores this many times k
 
-constexpr std::size_t kTaskQueries = 64;      // queries that share one task's work space
-constexpr std::size_t kPassQueries = 16;        // queries that share a range while it is in the cache
+constexpr std::size_t kTaskQueries = 64;  // queries that share one task's work space
+constexpr std::size_t kPassQueries = 16;  // queries that share a range while it is in the cache
 
 struct Range { std::size_t first, last; };
 
@@ -100,7 +100,8 @@ class FlatScan {
   std::size_t table_bytes() const { return ix_.padded_ * 7 + rabitq_table_bytes(ix_.padded_); }
   QueryTables tables_for(const float* query, std::uint8_t* memory) const;
   void code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space, Lists& out) const;
-  void scan_b1(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, std::vector<TopK>& pools) const;
+  void scan_b1(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
+               std::vector<TopK>& pools) const;
   void scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, TopK* pools) const;
   void scan_scalar(const QueryTables& tables, Range range, TopK& pool) const;
   void refine(const QueryTables& tables, std::size_t base, RabitqHit* hits, std::size_t count, TopK& pool) const;
@@ -232,14 +233,15 @@ QueryTables FlatScan::tables_for(const float* query, std::uint8_t* memory) const
 
 void FlatScan::scan_codes() {
   const std::size_t keep = ends_raw() && codes_ != nullptr ? kRawFactor * request_.k : request_.k;
-  for_parts(kTaskQueries, kRabitqQueries, kRabitqQueries, keep, [&](std::size_t q0, std::size_t nq, Range range, Lists& out) {
-    WorkSpace space;
-    space.tables = AlignedBuffer(kPassQueries * table_bytes());
-    for (auto& hits : space.hits) hits.resize(kRangeRows);
-    for (std::size_t i = 0; i < nq; i += kPassQueries) {
-      code_part(q0 + i, std::min(kPassQueries, nq - i), range, keep, space, out);
-    }
-  });
+  for_parts(kTaskQueries, kRabitqQueries, kRabitqQueries, keep,
+            [&](std::size_t q0, std::size_t nq, Range range, Lists& out) {
+              WorkSpace space;
+              space.tables = AlignedBuffer(kPassQueries * table_bytes());
+              for (auto& hits : space.hits) hits.resize(kRangeRows);
+              for (std::size_t i = 0; i < nq; i += kPassQueries) {
+                code_part(q0 + i, std::min(kPassQueries, nq - i), range, keep, space, out);
+              }
+            });
 }
 
 void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space,
@@ -280,8 +282,7 @@ void FlatScan::scan_b1(const QueryTables* tables, std::size_t nq, Range range, W
   }
 }
 
-void FlatScan::scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
-                          TopK* pools) const {
+void FlatScan::scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, TopK* pools) const {
   std::array<RabitqQuery, kRabitqQueries> queries;
   std::array<RabitqHit*, kRabitqQueries> hits{};
   std::array<std::size_t, kRabitqQueries> counts{};

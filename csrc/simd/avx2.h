@@ -123,8 +123,8 @@ TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
                                         _mm256_maddubs_epi16(u.v[1].v, _mm256_loadu_si256(by + 1)));
   const __m256i low = _mm256_add_epi16(_mm256_maddubs_epi16(u.v[0].v, _mm256_loadu_si256(by + 2)),
                                        _mm256_maddubs_epi16(u.v[1].v, _mm256_loadu_si256(by + 3)));
-  const __m256i both = _mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(64)),
-                                        _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
+  const __m256i both =
+      _mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(64)), _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
   return {_mm256_add_epi32(sum.v, both)};
 }
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) {

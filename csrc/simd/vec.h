@@ -11,8 +11,8 @@
 //                            (dims i and i+32), 16 (dims i, i+16, i+32, i+48) or 8 bytes (bit 0 first); .v[64 /
 //                            kU8Lanes]
 //   I32  integer sums        zero_i32 reduce_add_i32 reduce_add_4 (four vectors to four sums)
-//                            dot_bytes (Codes64 x 64 s8) dot_words (Codes64 x 64 words of two s8 digits, 64 * high + low;
-//                            the high ones first); the sum of any four products of a code and a byte fits 16 bits
+//                            dot_bytes (Codes64 x 64 s8) dot_words (Codes64 x 64 words of two s8 digits, 64 * high +
+//                            low; the high ones first); the sum of any four products of a code and a byte fits 16 bits
 #pragma once
 
 #include <cstddef>

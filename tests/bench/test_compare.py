@@ -55,9 +55,7 @@ def test_floors_are_the_exact_kth_scores(metric: str) -> None:
 
 def test_stored_truth_of_the_sample_has_full_recall() -> None:
     sample = ROOT / "examples" / "data"
-    made = datasets.load(
-        str(sample / "embeddings.npy"), queries=str(sample / "query_embeddings.npy"), count=200
-    )
+    made = datasets.load(str(sample / "embeddings.npy"), queries=str(sample / "query_embeddings.npy"), count=200)
     stored = np.load(sample / "gt10_ids.npy")[:200]
     floors = true_floors(made, 10)
     assert recall(made, stored, floors) > 0.999  # the sample's float16 rows are not quite of unit length
@@ -153,9 +151,7 @@ def test_a_run_measures_and_names_what_is_missing(tmp_path: Path, monkeypatch: p
     made = datasets.synthetic(n=500, d=16, nq=20)
     texts = ["numpy:exact", "hnswlib:M=16", "pyvsag:fp32", "numpy:exact@nprobe=3"]
     plan = rounds.Plan(threads=1, modes=("batch", "single"), rounds=2, batch=20, single=5)
-    results = rounds.run(
-        made, [entries.parse(text, n=500, d=16) for text in texts], plan, true_floors(made, plan.k)
-    )
+    results = rounds.run(made, [entries.parse(text, n=500, d=16) for text in texts], plan, true_floors(made, plan.k))
     exact, missing, dead, wrong = results
     assert [m.recall for m in exact.measured] == [1.0, 1.0]
     assert all(len(m.rounds) == 2 and m.qps > 0 for m in exact.measured)

@@ -32,11 +32,7 @@ def rows(rng: np.random.Generator, n: int, d: int, values: str = "normal") -> Fl
 
 def same_bits(a: Array, b: Array) -> bool:
     """Equal type, shape and bytes; only 0.0 and -0.0 are not told apart."""
-    return (
-        a.dtype == b.dtype
-        and a.shape == b.shape
-        and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
-    )
+    return a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
 
 
 def assert_close(got: Array, expected: Array, magnitude: Array | float) -> None:

@@ -56,7 +56,5 @@ def test_wrong_shapes_are_sentences() -> None:
         _core.binary_encode(np.zeros((2, 3), np.float32), np.zeros(4, np.float32))
     with pytest.raises(InvalidArgument, match=r"binary_dot: expected codes of shape \(n, 2\); got \(5, 1\)"):
         _core.binary_dot(np.zeros((2, 9), np.float32), np.zeros((5, 1), np.uint8))
-    with pytest.raises(
-        InvalidArgument, match=r"binary_hamming: expected codes of shape \(n, 2\); got \(5, 1\)"
-    ):
+    with pytest.raises(InvalidArgument, match=r"binary_hamming: expected codes of shape \(n, 2\); got \(5, 1\)"):
         _core.binary_hamming(np.zeros((2, 2), np.uint8), np.zeros((5, 1), np.uint8))

@@ -27,9 +27,7 @@ def public(scores: Floats, metric: str) -> Floats:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("d", DIMS)
-def test_scores_are_those_of_the_definition(
-    level: str, rng: np.random.Generator, d: int, metric: str
-) -> None:
+def test_scores_are_those_of_the_definition(level: str, rng: np.random.Generator, d: int, metric: str) -> None:
     x, q = rows(rng, 127, d), rows(rng, 9, d)
     hits = searched("Flat", x, q, 7, metric)
     expected, _ = exact_topk(q, x, 7, metric)
@@ -40,9 +38,7 @@ def test_scores_are_those_of_the_definition(
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 @pytest.mark.parametrize("spec", STORES)
 @pytest.mark.parametrize("n", [1, 7, 31, 33, 127, 1000])
-def test_whole_numbers_are_ranked_exactly(
-    level: str, rng: np.random.Generator, n: int, spec: str, metric: str
-) -> None:
+def test_whole_numbers_are_ranked_exactly(level: str, rng: np.random.Generator, n: int, spec: str, metric: str) -> None:
     """Sums of small integers have no rounding, so ids have one right answer; k beyond n is padded."""
     x = rng.integers(0, 4, size=(n, 65)).astype(np.float32)
     q = rng.integers(-3, 4, size=(11, 65)).astype(np.float32)

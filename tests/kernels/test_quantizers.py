@@ -151,9 +151,7 @@ def test_kinds_of_input(rng: np.random.Generator, name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("trained", [False, True])
-def test_files_and_pickles_keep_a_quantizer(
-    tmp_path: Path, rng: np.random.Generator, name: str, trained: bool
-) -> None:
+def test_files_and_pickles_keep_a_quantizer(tmp_path: Path, rng: np.random.Generator, name: str, trained: bool) -> None:
     x, quantizer = shifted(rng, 50), ALL[name]()
     if trained:
         quantizer.train(x)

@@ -86,16 +86,12 @@ def estimated(
 
 
 @pytest.mark.parametrize("metric", ["ip", "l2"])
-def test_a_threshold_keeps_exactly_the_rows_that_reach_it(
-    level: str, rng: np.random.Generator, metric: str
-) -> None:
+def test_a_threshold_keeps_exactly_the_rows_that_reach_it(level: str, rng: np.random.Generator, metric: str) -> None:
     codes, queries = reference.rabitq_encode(rows(rng, 127, 128)), rows(rng, 4, 128)
     everything = scan(queries, codes, metric, epsilons=1.0)
     thresholds = np.array([np.sort(uppers)[80] for _, _, uppers in everything])  # met by the 80th itself
     kept = scan(queries, codes, metric, epsilons=1.0, thresholds=thresholds)
-    for (_, estimates, uppers), threshold, (which, kept_estimates, _) in zip(
-        everything, thresholds, kept, strict=True
-    ):
+    for (_, estimates, uppers), threshold, (which, kept_estimates, _) in zip(everything, thresholds, kept, strict=True):
         assert which.tolist() == np.flatnonzero(uppers >= threshold).tolist()
         assert same_bits(kept_estimates, estimates[which])
 

@@ -13,9 +13,7 @@ from tests.kernels.cases import DIMS, ROWS, VALUES, assert_close, rows, same_bit
 
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("d", [*DIMS, 4096, 4160])
-def test_every_level_writes_the_reference_bits(
-    level: str, rng: np.random.Generator, d: int, centred: bool
-) -> None:
+def test_every_level_writes_the_reference_bits(level: str, rng: np.random.Generator, d: int, centred: bool) -> None:
     x, centre = rows(rng, 3, d), rows(rng, 1, d)[0] if centred else None
     signs = reference.rotate_signs(reference.padded_dim(d), seed=d)
     y = _core.rotate_forward(x, signs, centre)
@@ -72,13 +70,9 @@ def test_splitmix64_is_the_published_one() -> None:
 
 def test_wrong_shapes_are_sentences() -> None:
     signs = reference.rotate_signs(128)
-    with pytest.raises(
-        InvalidArgument, match=r"rotate_forward: expected signs of shape \(4, 1\); got \(4, 2\)"
-    ):
+    with pytest.raises(InvalidArgument, match=r"rotate_forward: expected signs of shape \(4, 1\); got \(4, 2\)"):
         _core.rotate_forward(np.zeros((2, 64), np.float32), signs)
     with pytest.raises(InvalidArgument, match=r"expected centre of shape \(100,\); got \(128,\)"):
         _core.rotate_forward(np.zeros((2, 100), np.float32), signs, np.zeros(128, np.float32))
-    with pytest.raises(
-        InvalidArgument, match=r"rotate_inverse: expected y of shape \(n, 128\); got \(2, 100\)"
-    ):
+    with pytest.raises(InvalidArgument, match=r"rotate_inverse: expected y of shape \(n, 128\); got \(2, 100\)"):
         _core.rotate_inverse(np.zeros((2, 100), np.float32), signs, 100)

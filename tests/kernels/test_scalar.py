@@ -25,9 +25,7 @@ def assert_same_as_reference(r: Floats, query: Floats, bits: int, grid: str) -> 
     assert same_bits(codes, expected.codes)
     assert same_bits(scales, expected.scales)
     assert same_bits(norms2, expected.norms2)
-    assert same_bits(
-        _core.scalar_decode(codes, bits, grid), reference.scalar_decode(codes, padded, bits, grid)
-    )
+    assert same_bits(_core.scalar_decode(codes, bits, grid), reference.scalar_decode(codes, padded, bits, grid))
     products = _core.scalar_dot(query[None], codes, bits, grid)
     prepared = reference.scalar_query(query)
     assert same_bits(products[0], reference.scalar_dot(prepared, codes, padded, bits, grid))
@@ -59,9 +57,7 @@ def test_any_bytes_are_codes(level: str, rng: np.random.Generator, bits: int, gr
     codes[0], codes[1] = 0, 255
     for query in (rows(rng, 1, 384)[0], np.ones(384, np.float32), -np.ones(384, np.float32)):
         products = _core.scalar_dot(query[None], codes, bits, grid)[0]
-        assert same_bits(
-            products, reference.scalar_dot(reference.scalar_query(query), codes, 384, bits, grid)
-        )
+        assert same_bits(products, reference.scalar_dot(reference.scalar_query(query), codes, 384, bits, grid))
 
 
 @pytest.mark.parametrize(("bits", "grid"), CODES)

@@ -54,9 +54,7 @@ class Peer(Adapter):
         self.index.save(*(str(folder / part) for part in ("config", "graph", "data")))
 
     def _build_graph(self, x: Floats, chosen: dict[str, str]) -> None:
-        plan = svs.VamanaBuildParameters(
-            alpha=1.2, graph_max_degree=int(chosen["R"]), window_size=int(chosen["W"])
-        )
+        plan = svs.VamanaBuildParameters(alpha=1.2, graph_max_degree=int(chosen["R"]), window_size=int(chosen["W"]))
         with tempfile.TemporaryDirectory() as folder:
             rows = _rows(x, chosen["data"], folder)
             self.index = svs.Vamana.build(plan, rows, svs.DistanceType.L2, num_threads=self.threads)

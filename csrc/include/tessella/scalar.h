@@ -53,7 +53,8 @@ using ScalarDecodeFn = void (*)(const std::uint8_t* codes, std::size_t n, std::s
 // A rotated query in integers, for the codes of up to 4 bits bytes to +-127, for the others words to +-2,015 (fewer
 // where D products of 255 and a word would not fit 32 bits). A word is two digits, 64 * high + low, -32 <= low < 32:
 // the 64 high ones of each 64 dimensions come first, then the 64 low ones, a byte each. With these limits the sum of
-// any four products fits 16 bits.  q'_j ~ word_step * word_j ~ byte_step * bytes[j]. A query below about 1e-30 becomes 0.
+// any four products fits 16 bits.  q'_j ~ word_step * word_j ~ byte_step * bytes[j]. A query below about 1e-30 becomes
+// 0.
 struct ScalarQuery {
   std::int16_t* words;  // (D) pairs of digits, 64-byte aligned
   std::int8_t* bytes;   // (D) 64-byte aligned
