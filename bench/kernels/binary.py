@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench.kernels.rows import CACHE_BYTES, Row, per_row
+from bench.kernels.rows import CACHE_BYTES, Row, per_row, pieces
 from tessella import _core
 
 # ns a row in cache and from memory, shared notes on an AMD Zen 3 with AVX2
@@ -23,8 +23,9 @@ def measured(d: int, memory_bytes: int) -> Iterator[Row]:
         codes = np.full((room // row_bytes, row_bytes), 0x35, dtype=np.uint8)
         prior = PRIOR[d][where == "memory"] if d in PRIOR else None
 
-        def hamming(n: int, codes: np.ndarray = codes) -> object:
-            return _core.binary_hamming(codes[:1], codes[:n])
+        def hamming(n: int, codes: np.ndarray = codes) -> None:
+            for piece in pieces(n):
+                _core.binary_hamming(codes[:1], codes[piece])
 
         yield per_row("binary_hamming", d, where, hamming, len(codes), row_bytes, prior)
         if where == "cache":

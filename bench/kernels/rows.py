@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,6 +44,12 @@ class Row:
             f"{self.kernel:24}{self.d:6}  {self.where:8}{self.ns:9.2f}  {spread:22}{prior}"
             f"{self.bytes_per_row:9.0f}{self.gb_per_s:8.1f}{self.best_gb_per_s:8.1f}"
         )
+
+
+def pieces(n: int) -> Iterator[slice]:
+    """Slices of up to 65,536 rows, so that results stay in cache however many rows there are."""
+    for start in range(0, n, 65_536):
+        yield slice(start, min(start + 65_536, n))
 
 
 HEADER = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench.kernels.rows import CACHE_BYTES, Row, per_row
+from bench.kernels.rows import CACHE_BYTES, Row, per_row, pieces
 from tessella import _core
 from tessella.reference.rotate import padded_dim
 
@@ -40,7 +40,8 @@ def measured(d: int, memory_bytes: int) -> Iterator[Row]:
             codes = np.full((room // row_bytes, row_bytes), 0x35, dtype=np.uint8)
             prior = PRIOR[name][d][where == "memory"] if name in PRIOR and d in PRIOR[name] else None
 
-            def dot(n: int, codes: np.ndarray = codes, bits: int = bits, grid: str = grid) -> object:
-                return _core.scalar_dot(query, codes[:n], bits, grid)
+            def dot(n: int, codes: np.ndarray = codes, bits: int = bits, grid: str = grid) -> None:
+                for piece in pieces(n):
+                    _core.scalar_dot(query, codes[piece], bits, grid)
 
             yield per_row(f"scalar_dot {name}", d, where, dot, len(codes), row_bytes, prior)

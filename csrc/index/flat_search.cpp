@@ -39,9 +39,16 @@ struct Ranked {
 };
 using Lists = std::vector<std::vector<Ranked>>;
 
+// A row whose upper bound reaches the threshold though its estimate does not.
+struct Deferred {
+  std::uint32_t row;
+  float upper;
+};
+
 // Room for one task, allocated once: fresh pages would cost more than the scan of a small index.
 struct WorkSpace {
   std::array<std::vector<RabitqHit>, kRabitqQueries> hits;
+  std::array<std::vector<Deferred>, kPassQueries> deferred;
   AlignedBuffer tables;
 };
 
@@ -102,13 +109,33 @@ class FlatScan {
   void code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space, Lists& out) const;
   void scan_b1(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
                std::vector<TopK>& pools) const;
-  void scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, TopK* pools) const;
+  void scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, TopK* pools,
+                  std::vector<Deferred>* deferred) const;
   void scan_scalar(const QueryTables& tables, Range range, TopK& pool) const;
-  void refine(const QueryTables& tables, std::size_t base, RabitqHit* hits, std::size_t count, TopK& pool) const;
+  void keep_best(const QueryTables& tables, std::size_t base, RabitqHit* hits, std::size_t count, TopK& pool,
+                 std::vector<Deferred>& deferred) const;
+  void refine_deferred(const QueryTables& tables, std::vector<Deferred>& deferred, TopK& pool) const;
   void scalar_similarities(const QueryTables& tables, std::size_t base, const std::uint32_t* which, std::size_t count,
                            float* out) const;
   float norm2(std::size_t row) const;
   std::vector<Candidate> finished(std::size_t q);
+
+  // Rows on their way through the refining codec, a few at a time and all of one chunk.
+  class Refinement {
+   public:
+    Refinement(const FlatScan& scan, const QueryTables& tables, TopK& pool)
+        : scan_(scan), tables_(tables), pool_(pool) {}
+    void add(const Deferred& hit);
+    void flush();
+
+   private:
+    const FlatScan& scan_;
+    const QueryTables& tables_;
+    TopK& pool_;
+    std::size_t base_ = 0, count_ = 0;
+    std::array<std::uint32_t, kRefineRows> which_;
+    std::array<float, kRefineRows> uppers_;
+  };
 
   const Codec* refiner() const { return config_.codecs.size() > 1 ? &config_.codecs[1] : nullptr; }
   bool ends_raw() const { return config_.codecs.back().kind == Codec::Kind::kRaw; }
@@ -276,13 +303,16 @@ void FlatScan::scan_b1(const QueryTables* tables, std::size_t nq, Range range, W
     const std::size_t chunk_end = (row / kChunkRows + 1) * kChunkRows;
     const std::size_t end = std::min({range.last, chunk_end, row + length});
     for (std::size_t q = 0; q < nq; q += kRabitqQueries) {
-      scan_range(tables + q, std::min(kRabitqQueries, nq - q), {row, end}, space, pools.data() + q);
+      scan_range(tables + q, std::min(kRabitqQueries, nq - q), {row, end}, space, pools.data() + q,
+                 space.deferred.data() + q);
     }
     row = end;
   }
+  for (std::size_t q = 0; q < nq; ++q) refine_deferred(tables[q], space.deferred[q], pools[q]);
 }
 
-void FlatScan::scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, TopK* pools) const {
+void FlatScan::scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, TopK* pools,
+                          std::vector<Deferred>* deferred) const {
   std::array<RabitqQuery, kRabitqQueries> queries;
   std::array<RabitqHit*, kRabitqQueries> hits{};
   std::array<std::size_t, kRabitqQueries> counts{};
@@ -293,44 +323,71 @@ void FlatScan::scan_range(const QueryTables* tables, std::size_t nq, Range range
   }
   kernels_.rabitq_scan({b1_->block(range.first / kBlockRows), range.last - range.first, ix_.padded_, config_.metric,
                         queries.data(), nq, hits.data(), counts.data()});
-  for (std::size_t i = 0; i < nq; ++i) refine(tables[i], range.first, hits[i], counts[i], pools[i]);
+  for (std::size_t i = 0; i < nq; ++i) {
+    keep_best(tables[i], range.first, hits[i], counts[i], pools[i], deferred[i]);
+  }
 }
 
-void FlatScan::refine(const QueryTables& tables, std::size_t base, RabitqHit* hits, std::size_t count,
-                      TopK& pool) const {
+// Rows that look as if they belong among the best are refined at once; those that only might are put off until the
+// threshold is what the best have made of it, which spares most of them.
+void FlatScan::keep_best(const QueryTables& tables, std::size_t base, RabitqHit* hits, std::size_t count, TopK& pool,
+                         std::vector<Deferred>& deferred) const {
   if (refiner() == nullptr) {  // B1 alone ranks by its estimates
     for (std::size_t i = 0; i < count; ++i) pool.push(hits[i].estimate, static_cast<std::int64_t>(base + hits[i].row));
     return pool.cut();
   }
-  if (pool.threshold() == -kInfinity && count > 4 * request_.k) {
-    // Nothing is known yet: the rows that look best come first, so that most of the others need no second look.
-    std::nth_element(hits, hits + 2 * request_.k, hits + count,
+  Refinement now(*this, tables, pool);
+  std::size_t done = 0;
+  if (pool.threshold() == -kInfinity) {  // nothing is known yet: begin with the rows that look best
+    done = std::min(count, 2 * request_.k);
+    std::nth_element(hits, hits + done, hits + count,
                      [](const RabitqHit& a, const RabitqHit& b) { return a.estimate > b.estimate; });
+    for (std::size_t i = 0; i < done; ++i) now.add({static_cast<std::uint32_t>(base + hits[i].row), hits[i].upper});
+    now.flush();
   }
-  std::array<std::uint32_t, kRefineRows> which;
-  std::array<float, kRefineRows> uppers, similarities;
-  std::uint64_t refined = 0;
-  for (std::size_t i = 0; i < count;) {
-    std::size_t kept = 0;
-    const std::size_t batch = i == 0 ? std::clamp(2 * request_.k, std::size_t{8}, kRefineRows) : kRefineRows;
-    for (; i < count && kept < batch; ++i) {
-      if (hits[i].upper < pool.threshold()) continue;
-      which[kept] = hits[i].row;
-      uppers[kept++] = hits[i].upper;
+  for (std::size_t i = done; i < count; ++i) {
+    const Deferred hit{static_cast<std::uint32_t>(base + hits[i].row), hits[i].upper};
+    if (hits[i].estimate >= pool.threshold()) {
+      now.add(hit);
+    } else if (hit.upper >= pool.threshold()) {
+      deferred.push_back(hit);
     }
-    if (refiner()->kind == Codec::Kind::kScalar) {
-      scalar_similarities(tables, base, which.data(), kept, similarities.data());
-    } else {
-      kernels_.exact_score({tables.raw, raw_->row(base), refiner()->type, config_.dim, config_.metric, which.data(),
-                            kept, similarities.data()});
-    }
-    for (std::size_t j = 0; j < kept; ++j) {
-      pool.push(std::min(similarities[j], uppers[j]), static_cast<std::int64_t>(base + which[j]));
-    }
-    pool.cut();
-    refined += kept;
   }
-  refined_.fetch_add(refined, std::memory_order_relaxed);
+  now.flush();
+}
+
+void FlatScan::refine_deferred(const QueryTables& tables, std::vector<Deferred>& deferred, TopK& pool) const {
+  Refinement now(*this, tables, pool);
+  for (const Deferred& hit : deferred) now.add(hit);
+  now.flush();
+  deferred.clear();
+}
+
+void FlatScan::Refinement::add(const Deferred& hit) {
+  if (hit.upper < pool_.threshold()) return;
+  const std::size_t base = hit.row / kChunkRows * kChunkRows;
+  if (count_ == kRefineRows || (count_ > 0 && base != base_)) flush();
+  base_ = base;
+  which_[count_] = static_cast<std::uint32_t>(hit.row - base);
+  uppers_[count_++] = hit.upper;
+}
+
+void FlatScan::Refinement::flush() {
+  if (count_ == 0) return;
+  const FlatScan& scan = scan_;
+  std::array<float, kRefineRows> similarities;
+  if (scan.refiner()->kind == Codec::Kind::kScalar) {
+    scan.scalar_similarities(tables_, base_, which_.data(), count_, similarities.data());
+  } else {
+    scan.kernels_.exact_score({tables_.raw, scan.raw_->row(base_), scan.refiner()->type, scan.config_.dim,
+                               scan.config_.metric, which_.data(), count_, similarities.data()});
+  }
+  for (std::size_t j = 0; j < count_; ++j) {
+    pool_.push(std::min(similarities[j], uppers_[j]), static_cast<std::int64_t>(base_ + which_[j]));
+  }
+  pool_.cut();
+  scan.refined_.fetch_add(count_, std::memory_order_relaxed);
+  count_ = 0;
 }
 
 float FlatScan::norm2(std::size_t row) const {

@@ -70,9 +70,11 @@ def test_no_rows_leave_the_lists_as_they_are(emulator: Emulator, nq: int) -> Non
     assert lists.dtype == CANDIDATE
 
 
-def test_many_queries_go_in_groups(emulator: Emulator) -> None:
+@pytest.mark.parametrize("type_", ["f32", "bf16"])
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_many_queries_go_in_groups(emulator: Emulator, type_: str, metric: str) -> None:
     """The emulator's build limits the lists of survivors to 1 MB. Only the last group needs the low halves."""
-    case = Case("bf16", 300, 520, 8, 10, "ip", data="integers")
+    case = Case(type_, 300, 520, 8, 10, metric, data="integers")
     queries, rows, _ = inputs(case)
     queries[-1] += 2.0**-10
     wanted, _ = reference.exact_topk(queries, numbers(rows), case.k, case.metric)
