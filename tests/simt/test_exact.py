@@ -147,6 +147,15 @@ def test_tensor_cores_keep_float32_queries(emulator: Emulator, type_: str, metri
     assert similarity[lists["row"][0, -1]] >= np.sort(similarity)[-10] - allowed
 
 
+def test_queries_near_zero_among_long_rows(emulator: Emulator) -> None:
+    """The power of two that lifts a small float16 query must not lift the norms beyond float32."""
+    rows = (1000.0 + np.arange(20.0)[:, None] * np.ones(64)).astype(np.float16)
+    lists = emulator.empty_lists(40, 3)
+    emulator.topk(np.full((40, 64), 1e-30, dtype=np.float32), rows, 3, "l2", None, lists, 0)
+    assert np.array_equal(lists["row"], np.tile([0, 1, 2], (40, 1)))
+    assert np.isfinite(lists["similarity"]).all()
+
+
 @pytest.mark.parametrize("type_", ["f32", "f16", "bf16", "u8"])
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 @pytest.mark.parametrize("d", [1, 31, 96, 385])

@@ -1,0 +1,58 @@
+"""The Python door of the CUDA column refuses in full sentences; needs torch, but no device."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tessella.errors import DeviceUnavailable, InvalidArgument, UnsupportedType
+
+torch = pytest.importorskip("torch", reason="the CUDA door takes torch tensors")
+
+
+def exact_topk(*arguments: Any) -> Any:
+    return importlib.import_module("tessella._cuda_exact").exact_topk(*arguments)  # no public face yet
+
+
+def tensor(*shape: int, dtype: str = "float32") -> Any:
+    return torch.zeros(shape, dtype=getattr(torch, dtype))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        ((np.zeros((2, 4)), tensor(3, 4), 1, "ip"), UnsupportedType, "torch tensors in CUDA memory; got ndarray and"),
+        ((tensor(2, 4), tensor(3, 4), 1, "ip"), UnsupportedType, "on one CUDA device; got cpu and cpu"),
+        ((tensor(2, 4), tensor(3, 4).to("meta"), 1, "ip"), UnsupportedType, "got cpu and meta"),
+        ((tensor(2, 4, dtype="uint8"), tensor(3, 4), 1, "ip"), UnsupportedType, "queries of type float32"),
+        ((tensor(2, 4), tensor(3, 4, dtype="int64"), 1, "ip"), UnsupportedType, "got torch.float32 and torch.int64"),
+        ((tensor(2, 5), tensor(3, 4), 1, "ip"), InvalidArgument, r"queries of shape \(nq, 4\); got \(2, 5\)"),
+        ((tensor(4), tensor(3, 4), 1, "ip"), InvalidArgument, r"queries of shape \(nq, 4\); got \(4,\)"),
+        ((tensor(2, 4), tensor(3), 1, "ip"), InvalidArgument, r"rows of shape \(n, d\); got \(3,\)"),
+        ((tensor(2, 0), tensor(3, 0), 1, "ip"), InvalidArgument, r"rows of shape \(n, d\); got \(3, 0\)"),
+        ((tensor(2, 4), tensor(3, 4), 0, "ip"), InvalidArgument, "k in 1..2048; got 0"),
+        ((tensor(2, 4), tensor(3, 4), 2049, "ip"), InvalidArgument, "k in 1..2048; got 2049"),
+        ((tensor(2, 4), tensor(3, 4), 1, "cosine"), InvalidArgument, "metric 'ip' or 'l2'; got 'cosine'"),
+    ],
+)
+def test_bad_input_is_a_sentence(arguments: tuple[Any, ...], error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=f"exact_topk: expected .*{sentence}"):
+        exact_topk(*arguments)
+
+
+def test_the_module_says_that_there_is_no_device() -> None:
+    if importlib.util.find_spec("tessella._cuda") is None:
+        pytest.skip("tessella._cuda is not built here")
+    cuda = importlib.import_module("tessella._cuda")
+    if cuda.device_count() > 0:
+        pytest.skip("there is a device here")
+    with pytest.raises(DeviceUnavailable, match="no CUDA device or no driver"):
+        cuda.device_name(0)
+    with pytest.raises(DeviceUnavailable, match="no CUDA device or no driver"):
+        cuda.exact_topk_scratch(1, 1, 1, 1, device=0)
+    with pytest.raises(InvalidArgument, match=r"k in 1\.\.2048; got 0"):
+        cuda.exact_topk_scratch(1, 1, 1, 0, device=0)
