@@ -15,6 +15,7 @@ constexpr std::size_t kVectorsPerColumn = kU8Lanes == 16 ? 2 : 1;
 constexpr std::size_t kLanes16 = kU8Lanes / 16;
 // 16-bit sums hold 63 * 1,040; wider rows are flushed to floats in between.
 constexpr std::size_t kFlushColumns = 512;
+constexpr std::size_t kAheadBytes = 1024;
 
 // Sums of kQueries queries over byte columns [from, to) of one block -> sums[q][32].
 template <int kQueries>
@@ -28,6 +29,8 @@ TSL_INLINE void sum_columns(const std::uint8_t* codes, const std::uint8_t* const
     for (std::size_t c = from; c < to; c += 2 * kColumnsPerVector) {
       const U8 first = load_u8(codes + c * kBlockRows + half * 16);
       const U8 second = load_u8(codes + (c + kColumnsPerVector) * kBlockRows + half * 16);
+      // The hardware stops at page ends and at the factors; a block from memory is asked for in time.
+      for (std::size_t line = 0; line < 2 * kU8Lanes; line += 64) prefetch(codes + c * kBlockRows + line + kAheadBytes);
       const U8 low0 = low_nibbles(first), high0 = high_nibbles(first);
       const U8 low1 = low_nibbles(second), high1 = high_nibbles(second);
       const std::size_t at = c / kColumnsPerVector * 2 * kU8Lanes;
