@@ -252,7 +252,7 @@ def test_files_of_every_released_format_load(path: Path) -> None:
         ix = ts.Index.load(path, mmap=mmap)
         hits = ix.search(np.array(expected["queries"], np.float32), 5)
         assert hits.ids.tolist() == expected["ids"]
-        np.testing.assert_allclose(hits.scores, np.array(expected["scores"], np.float32), rtol=1e-3)
+        np.testing.assert_allclose(hits.scores, np.array(expected["scores"], np.float32), rtol=1e-4)
 
 
 def test_there_is_a_file_of_every_kind() -> None:
