@@ -2,6 +2,9 @@
 #include "bind/binary.h"
 #include "bind/errors.h"
 #include "bind/flat.h"
+#include "bind/pq.h"
+#include "bind/ivf.h"
+#include "bind/kmeans.h"
 #include "bind/rabitq.h"
 #include "bind/rotate.h"
 #include "bind/scalar.h"
@@ -16,5 +19,8 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   tessella::bind::register_rabitq(m);
   tessella::bind::register_scalar(m);
   tessella::bind::register_binary(m);
+  tessella::bind::register_pq(m);
+  tessella::bind::register_kmeans(m);
   tessella::bind::register_flat(m);
+  tessella::bind::register_ivf(m);
 }

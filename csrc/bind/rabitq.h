@@ -41,7 +41,7 @@ struct PreparedTables {
   PreparedTables(const Kernels& kernels, const float* rotated, std::size_t nq, std::size_t padded) {
     for (std::size_t q = 0; q < nq; ++q) {
       entries.emplace_back(rabitq_table_bytes(padded));
-      queries.push_back({{entries.back().data(), 0, 0}, 0, 0, 0});
+      queries.push_back({{entries.back().data(), 0, 0}, 1, 0, 0, 0});
       kernels.rabitq_table(rotated + q * padded, padded, &queries.back().table);
     }
   }
@@ -66,7 +66,7 @@ inline py::list rabitq_scan(const Floats& queries, const Bytes& blocks, std::siz
                             const Floats& adds, const Floats& epsilons, const Floats& thresholds) {
   const Metric metric = parse_metric(metric_name, "rabitq_scan");
   const std::size_t padded = padded_columns(queries, "rabitq_scan", "queries"), nq = rows_of(queries);
-  check_shape(blocks, rabitq_block_bytes(padded, metric), "rabitq_scan", "blocks");
+  check_shape(blocks, rabitq_block_bytes(padded, metric == Metric::kL2), "rabitq_scan", "blocks");
   require(nq >= 1 && nq <= kRabitqQueries, "rabitq_scan", "1 to 4 queries", std::to_string(nq));
   require(n <= rows_of(blocks) * kBlockRows, "rabitq_scan", "rows that the blocks hold", std::to_string(n));
   for (const Floats* each : {&adds, &epsilons, &thresholds}) {
@@ -79,15 +79,16 @@ inline py::list rabitq_scan(const Floats& queries, const Bytes& blocks, std::siz
   for (std::size_t q = 0; q < nq; ++q) {
     hits.push_back(std::make_unique_for_overwrite<RabitqHit[]>(rows_of(blocks) * kBlockRows));
     out.push_back(hits.back().get());
+    tables.queries[q].factor = metric == Metric::kL2 ? 2.0f : 1.0f;
     tables.queries[q].add = adds.at(q);
-    tables.queries[q].epsilon = epsilons.at(q);
+    tables.queries[q].epsilon = tables.queries[q].factor * epsilons.at(q);
     tables.queries[q].threshold = thresholds.at(q);
   }
   std::vector<std::size_t> counts(nq);
   {
     const std::uint8_t* data = blocks.data();
     const py::gil_scoped_release unlocked;
-    kernels.rabitq_scan({data, n, padded, metric, tables.queries.data(), nq, out.data(), counts.data()});
+    kernels.rabitq_scan({data, n, padded, metric == Metric::kL2, tables.queries.data(), nq, out.data(), counts.data()});
   }
   py::list found;
   for (std::size_t q = 0; q < nq; ++q) {

@@ -98,7 +98,7 @@ inline Floats scalar_dot(const Floats& queries, const Bytes& codes, int bits, co
   const Kernels& kernels = cpu::active_kernels();
   parallel_for(nq, num_threads(), [&](std::size_t q) {
     const PreparedQuery prepared(kernels, from + q * padded, padded);
-    kernels.scalar_dot({&prepared.query, data, padded, bits, grid, rows, count, to + q * count});
+    kernels.scalar_dot({&prepared.query, data, padded, bits, grid, rows, count, to + q * count, nullptr});
   });
   return out;
 }

@@ -4,6 +4,7 @@
 // Numerics: f32 sums by FMA; a sum's order depends on the level and on the path, hence the re-scoring by exact_score
 // that kSpareCandidates leaves room for. Error of a sum: below d * 2^-24 * sum |q_j x_j|.
 #include "cpu/kernels.isa.h"
+#include "cpu/product.isa.h"
 #include "cpu/topk.isa.h"
 #include "simd/vec.h"
 
@@ -13,8 +14,6 @@ namespace {
 
 constexpr std::size_t kDirectQueries = 8;  // packing rows pays from here on
 constexpr std::size_t kScoreRows = 256;    // rows scored before their scores are looked at
-constexpr std::size_t kPanel = kTileVectors * kF32Lanes;
-constexpr std::size_t kBlockFloats = 64 * 1024;  // packed rows kept in the second-level cache: 256 KiB
 
 template <ScalarType kType>
 TSL_INLINE F32 load_as_f32(const void* row, std::size_t j) {
@@ -22,14 +21,6 @@ TSL_INLINE F32 load_as_f32(const void* row, std::size_t j) {
   if constexpr (kType == ScalarType::kF16) return load_f16(static_cast<const std::uint16_t*>(row) + j);
   if constexpr (kType == ScalarType::kBF16) return load_bf16(static_cast<const std::uint16_t*>(row) + j);
   if constexpr (kType == ScalarType::kU8) return load_u8_f32(static_cast<const std::uint8_t*>(row) + j);
-}
-
-template <ScalarType kType>
-TSL_INLINE float element(const void* row, std::size_t j) {
-  if constexpr (kType == ScalarType::kF32) return static_cast<const float*>(row)[j];
-  if constexpr (kType == ScalarType::kF16) return float_from_f16(static_cast<const std::uint16_t*>(row)[j]);
-  if constexpr (kType == ScalarType::kBF16) return float_from_bf16(static_cast<const std::uint16_t*>(row)[j]);
-  if constexpr (kType == ScalarType::kU8) return static_cast<float>(static_cast<const std::uint8_t*>(row)[j]);
 }
 
 template <Metric kMetric>
@@ -76,8 +67,12 @@ void score(const ExactScore& job) {
   constexpr int kRows = 4;
   const std::size_t row_bytes = job.d * scalar_bytes(kType);
   const char* base = static_cast<const char*>(job.rows);
-  const auto row_at = [&](std::size_t i) { return base + (job.which != nullptr ? job.which[i] : i) * row_bytes; };
-  const auto after = [&](std::size_t i) { return job.which != nullptr && i >= job.count ? base : row_at(i); };
+  const bool scattered = job.gather != nullptr || job.which != nullptr;
+  const auto row_at = [&](std::size_t i) {
+    if (job.gather != nullptr) return static_cast<const char*>(job.gather[i]);
+    return base + (job.which != nullptr ? job.which[i] : i) * row_bytes;
+  };
+  const auto after = [&](std::size_t i) { return row_at(scattered && i >= job.count ? job.count - 1 : i); };
   std::size_t i = 0;
   for (; i + kRows <= job.count; i += kRows) {
     const char* rows[kRows] = {row_at(i), row_at(i + 1), row_at(i + 2), row_at(i + 3)};
@@ -96,75 +91,6 @@ void score_by_metric(const ExactScore& job) {
 }
 
 std::size_t pool_capacity(std::size_t k) { return 2 * k + 64; }
-std::size_t panel_rows(std::size_t d) {
-  const std::size_t rows = kBlockFloats / (d == 0 ? 1 : d) / kPanel * kPanel;
-  return rows < kPanel ? kPanel : rows > 512 ? 512 / kPanel * kPanel : rows;
-}
-std::size_t query_panels(std::size_t nq) { return (nq + kTileQueries - 1) / kTileQueries; }
-std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
-
-// Carves aligned pieces out of the caller's scratch.
-struct Scratch {
-  char* next;
-  template <typename T>
-  T* take(std::size_t count) {
-    T* piece = reinterpret_cast<T*>(next);
-    next += round_up(count * sizeof(T));
-    return piece;
-  }
-};
-
-// (rows of any type) -> panels of kPanel rows, dimension-major, zero rows at the end; norms where asked for.
-template <ScalarType kType>
-void pack_rows(const void* rows, std::size_t n, std::size_t d, float* panels, float* norms) {
-  const std::size_t row_bytes = d * scalar_bytes(kType);
-  for (std::size_t first = 0; first < n; first += kPanel) {
-    float* panel = panels + first * d;
-    for (std::size_t r = 0; r < kPanel; ++r) {
-      const bool filled = first + r < n;
-      const char* row = static_cast<const char*>(rows) + (filled ? first + r : 0) * row_bytes;
-      float norm = 0.0f;
-      for (std::size_t j = 0; j < d; ++j) {
-        const float x = filled ? element<kType>(row, j) : 0.0f;
-        panel[j * kPanel + r] = x;
-        norm += x * x;
-      }
-      if (norms != nullptr) norms[first + r] = norm;
-    }
-  }
-}
-
-void pack_queries(const float* queries, std::size_t nq, std::size_t d, float* panels) {
-  for (std::size_t first = 0; first < nq; first += kTileQueries) {
-    for (std::size_t i = 0; i < kTileQueries; ++i) {
-      const float* query = queries + (first + i) * d;
-      float* to = panels + first * d + i;
-      for (std::size_t j = 0; j < d; ++j) to[j * kTileQueries] = first + i < nq ? query[j] : 0.0f;
-    }
-  }
-}
-
-// kTileQueries x kPanel products in registers.
-TSL_INLINE void product_tile(const float* queries, const float* rows, std::size_t d,
-                             F32 (&sums)[kTileQueries][kTileVectors]) {
-#pragma GCC unroll 16
-  for (int i = 0; i < kTileQueries; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) sums[i][v] = zero_f32();
-  }
-  for (std::size_t j = 0; j < d; ++j, queries += kTileQueries, rows += kPanel) {
-    F32 x[kTileVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) x[v] = load_f32(rows + v * kF32Lanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < kTileQueries; ++i) {
-      const F32 q = set_f32(queries[i]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kTileVectors; ++v) sums[i][v] = fma(q, x[v], sums[i][v]);
-    }
-  }
-}
-
 struct Panel {
   const float* rows;
   const float* norms;  // L2 only
@@ -238,7 +164,8 @@ void scan_direct(const ExactTopK& job, Pool* pools) {
     const char* rows = static_cast<const char*>(job.rows) + first * job.d * scalar_bytes(kType);
     for (std::size_t q = 0; q < job.nq; ++q) {
       Pool& pool = pools[q];
-      score<kType, kMetric>({job.queries + q * job.d, rows, kType, job.d, kMetric, nullptr, count, similarities});
+      score<kType, kMetric>(
+          {job.queries + q * job.d, rows, kType, job.d, kMetric, nullptr, count, similarities, nullptr});
       for (std::size_t i = 0; i < count; ++i) {
         if (similarities[i] >= pool.threshold)
           push(pool, similarities[i], job.first_row + static_cast<std::int64_t>(first + i));

@@ -9,6 +9,9 @@ void exact_topk(const ExactTopK& job);
 std::size_t exact_topk_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k);
 void exact_score(const ExactScore& job);
 
+void kmeans_assign(const KmeansAssign& job);
+std::size_t kmeans_assign_scratch(std::size_t n, std::size_t k, std::size_t d);
+
 void rotate_forward(const Rotate& job);
 void rotate_inverse(const Rotate& job);
 
@@ -26,5 +29,13 @@ void binary_encode(const float* x, std::size_t n, std::size_t d, const float* th
 void binary_hamming(const std::uint8_t* code, const std::uint8_t* rows, std::size_t n, std::size_t bytes,
                     std::int32_t* out);
 void binary_dot(const float* query, const std::uint8_t* rows, std::size_t n, std::size_t d, float* out, float* scratch);
+
+void pq_encode(const PqEncode& job);
+std::size_t pq_encode_scratch(std::size_t d, std::size_t m);
+void pq_update(const PqUpdate& job);
+void pq_table(const PqTable& job);
+void pq_pack(const float* table, std::size_t m, PqPacked* out);
+void pq_scan(const PqScan& job);
+void pq_sum(const PqSum& job);
 
 }  // namespace tessella::TSL_LEVEL

@@ -90,6 +90,7 @@ struct Rows {
   float half_step = 0.5f * (kBytes ? job.query->byte_step : job.query->word_step);
 
   const std::uint8_t* codes_at(std::size_t i) const {
+    if (job.gather != nullptr) return job.gather[i];
     return job.codes + (job.which != nullptr ? job.which[i] : i) * row_bytes;
   }
 
@@ -127,10 +128,11 @@ struct Rows {
   }
 
   void scan() const {
-    const std::size_t ahead = job.which != nullptr ? 0 : kRowsAhead * row_bytes;
+    const bool scattered = job.gather != nullptr || job.which != nullptr;
+    const std::size_t ahead = scattered ? 0 : kRowsAhead * row_bytes;
     std::size_t i = 0;
     for (; i + 4 <= job.count; i += 4) {
-      if (job.which != nullptr) fetch(i + kRowsAhead);
+      if (scattered) fetch(i + kRowsAhead);
       const std::uint8_t* codes[4] = {codes_at(i), codes_at(i + 1), codes_at(i + 2), codes_at(i + 3)};
       I32 sums[4];
       std::int32_t totals[4];

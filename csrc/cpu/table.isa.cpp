@@ -13,6 +13,8 @@ Kernels kernel_table() {
   table.exact_topk = exact_topk;
   table.exact_topk_scratch = exact_topk_scratch;
   table.exact_score = exact_score;
+  table.kmeans_assign = kmeans_assign;
+  table.kmeans_assign_scratch = kmeans_assign_scratch;
   table.rotate_forward = rotate_forward;
   table.rotate_inverse = rotate_inverse;
   table.rabitq_encode = rabitq_encode;
@@ -25,6 +27,13 @@ Kernels kernel_table() {
   table.binary_encode = binary_encode;
   table.binary_hamming = binary_hamming;
   table.binary_dot = binary_dot;
+  table.pq_encode = pq_encode;
+  table.pq_encode_scratch = pq_encode_scratch;
+  table.pq_update = pq_update;
+  table.pq_table = pq_table;
+  table.pq_pack = pq_pack;
+  table.pq_scan = pq_scan;
+  table.pq_sum = pq_sum;
   return table;
 }
 

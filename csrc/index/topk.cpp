@@ -4,8 +4,17 @@
 
 namespace tessella {
 
+void TopK::insert(const Candidate& candidate) {
+  std::size_t at = entries_.size();
+  entries_.push_back(candidate);
+  for (; at > 0 && ids_->better(candidate, entries_[at - 1]); --at) entries_[at] = entries_[at - 1];
+  entries_[at] = candidate;
+  if (entries_.size() > k_) entries_.pop_back();
+  if (entries_.size() == k_) threshold_ = entries_.back().similarity;
+}
+
 void TopK::cut() {
-  if (entries_.size() < k_) return;
+  if (sorts() || entries_.size() < k_) return;
   const auto kth = entries_.begin() + static_cast<std::ptrdiff_t>(k_ - 1);
   std::nth_element(entries_.begin(), kth, entries_.end(),
                    [this](const Candidate& a, const Candidate& b) { return ids_->better(a, b); });
@@ -15,7 +24,7 @@ void TopK::cut() {
 
 std::vector<Candidate> TopK::take_sorted() {
   cut();
-  ids_->sort(entries_);
+  if (!sorts()) ids_->sort(entries_);
   return std::move(entries_);
 }
 

@@ -37,6 +37,9 @@ TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
 TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 TSL_INLINE F32 max_f32(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
 TSL_INLINE F32 min_f32(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
+TSL_INLINE F32 where_greater(F32 a, F32 b, F32 yes, F32 no) {
+  return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ))};
+}
 TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
   const __m256i to_sign = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
   const __m256i shifted = _mm256_sllv_epi32(_mm256_set1_epi32(static_cast<int>(mask)), to_sign);

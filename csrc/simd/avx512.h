@@ -37,6 +37,9 @@ TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 TSL_INLINE F32 max_f32(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
 TSL_INLINE F32 min_f32(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
+TSL_INLINE F32 where_greater(F32 a, F32 b, F32 yes, F32 no) {
+  return {_mm512_mask_mov_ps(no.v, _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ), yes.v)};
+}
 TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
   return {_mm512_mask_sub_ps(a.v, static_cast<__mmask16>(mask), _mm512_set1_ps(-0.0f), a.v)};
 }

@@ -79,6 +79,11 @@ TSL_INLINE F32 min_f32(F32 a, F32 b) {
   TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
   return r;
 }
+TSL_INLINE F32 where_greater(F32 a, F32 b, F32 yes, F32 no) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] > b.v[i] ? yes.v[i] : no.v[i];
+  return r;
+}
 TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
   TSL_EACH(i, kF32Lanes) if ((mask >> i) & 1) a.v[i] = -a.v[i];
   return a;

@@ -13,21 +13,25 @@ from tessella import errors
 from tessella._backend import get_num_threads, set_num_threads
 from tessella._core import __version__
 from tessella.binary import BinaryQuantizer
+from tessella.calibration import Calibration
 from tessella.config import IndexConfig
 from tessella.errors import (
     CudaError,
     DeviceUnavailable,
     FormatError,
     InvalidArgument,
+    RecallWarning,
     TessellaError,
     UnsupportedType,
 )
 from tessella.index import Hits, Index, RangeHits
+from tessella.kmeans import KMeans
 from tessella.rabitq import RaBitQuantizer
 from tessella.scalar import ScalarQuantizer
 
 __all__ = [
     "BinaryQuantizer",
+    "Calibration",
     "CudaError",
     "DeviceUnavailable",
     "FormatError",
@@ -35,8 +39,10 @@ __all__ = [
     "Index",
     "IndexConfig",
     "InvalidArgument",
+    "KMeans",
     "RaBitQuantizer",
     "RangeHits",
+    "RecallWarning",
     "ScalarQuantizer",
     "TessellaError",
     "UnsupportedType",

@@ -7,6 +7,7 @@ __all__ = [
     "DeviceUnavailable",
     "FormatError",
     "InvalidArgument",
+    "RecallWarning",
     "TessellaError",
     "UnsupportedType",
 ]
@@ -34,3 +35,7 @@ class CudaError(TessellaError, RuntimeError):
 
 class FormatError(TessellaError, ValueError):
     """A file is damaged, truncated, or not one that this version reads."""
+
+
+class RecallWarning(UserWarning):
+    """A recall was asked for that no measured effort of the index reaches; the search did its best."""

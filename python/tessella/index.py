@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tessella import _container, _core
+from tessella import _container
 from tessella._arrays import Input, as_ids, as_rows, like_input, row_slices
 from tessella._backend import resolve_threads, whole_number
+from tessella._progress import Progress, counted, shown
+from tessella._structures import Counts, make_structure
+from tessella.calibration import Calibration, check_recall, measure, share_found
 from tessella.config import METRICS, IndexConfig
-from tessella.errors import FormatError, InvalidArgument
+from tessella.errors import FormatError, InvalidArgument, RecallWarning
 
 _SLICE_ROWS = 65_536  # rows converted, or searched, between two looks at Ctrl-C
 _SLICE_QUERIES = 4_096
 _SEED = 0x7E55E11A
+_SURE_EPSILON = 4.0  # error bounds that a search for the truth keeps
 
 
 class Hits(NamedTuple):
@@ -45,15 +50,17 @@ class Explanation(NamedTuple):
     scanned: int  # rows looked at through the first codec
     refined: int  # … through the second
     rescored: int  # final candidates scored once more
+    probed: int  # inverted lists looked into
 
 
 class Index:
     """Vectors with ids, compressed as the spec says, and the nearest of them for a query.
 
     Args:
-        spec: what is stored of a row, coarse to fine (`IndexConfig`, or a string; see docs/howto/choose-a-spec.md):
-            `Flat` (float32), `Flat,F16`, `Flat,BF16`, `Flat,UINT8`, `Flat,B1+U8` (1-bit scan, 8-bit refine),
-            `Flat,B1+N4`, `Flat,B1+U8+F32`, …
+        spec: what is stored of a row, coarse to fine, and in what structure (`IndexConfig`, or a string; see
+            docs/howto/choose-a-spec.md): `Flat` (float32), `Flat,F16`, `Flat,B1+U8` (1-bit scan, 8-bit refine),
+            `Flat,B1+N4`, `IVF1024,B1+U8` (1,024 inverted lists), `IVF+SOAR,B1+U8` (as many lists as suit the
+            training rows, each row in two of them), …
         dim: length of a row.
         metric: `cosine` (rows and queries are normalised; zero rows score 0), `ip` (inner product) or `l2`
             (squared Euclidean distance). Scores are best-first: descending, for `l2` ascending.
@@ -81,7 +88,10 @@ class Index:
         self._seed = whole_number(seed, 0, "seed", "Index")
         if metric not in METRICS:
             raise InvalidArgument(f"Index: expected metric {', '.join(map(repr, METRICS))}; got {metric!r}")
-        self._engine = _core.FlatIndex(dim=self._dim, metric=metric, codecs=list(self._config.codecs), seed=self._seed)
+        self._structure = make_structure(self._config, dim=self._dim, metric=metric, seed=self._seed)
+        self._engine = self._structure.engine
+        self._effort = self._structure.default_effort
+        self._calibration: Calibration | None = None
 
     # ---- what it is
 
@@ -107,7 +117,7 @@ class Index:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the centre that codes are taken about is fixed; raw specs need none."""
+        """Whether the centre that codes are taken about, and the centroids of lists, are fixed; `Flat` needs none."""
         return bool(self._engine.trained())
 
     @property
@@ -121,6 +131,28 @@ class Index:
         ids: npt.NDArray[np.int64] = self._engine.ids()
         return ids
 
+    @property
+    def nprobe(self) -> int:
+        """Inverted lists a search looks into when it does not say; may be set. 0 for `Flat`, which has none."""
+        return self._effort
+
+    @nprobe.setter
+    def nprobe(self, value: int) -> None:
+        self._effort = self._checked_effort(value, "nprobe")
+
+    @property
+    def list_sizes(self) -> npt.NDArray[np.int64]:
+        """Rows in each inverted list, spilled ones included; empty for `Flat` and before training."""
+        if self._config.structure == "Flat":
+            return np.empty(0, np.int64)
+        sizes: npt.NDArray[np.int64] = self._engine.list_sizes()
+        return sizes
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Recall by effort as `calibrate` measured it; what `search(recall=…)` goes by."""
+        return self._calibration
+
     def __len__(self) -> int:
         return len(self._engine)
 
@@ -133,10 +165,16 @@ class Index:
 
     # ---- what goes in
 
-    def train(self, x: object) -> None:
-        """Fixes the centre as the mean of `x` (n, dim). Without it the first `add` does so. Only while empty."""
+    def train(self, x: object, *, progress: Progress = False, threads: int | None = None) -> None:
+        """Fixes the centre as the mean of `x` (n, dim) and, for IVF, the centroids. Only while empty.
+
+        Without it the first `add` does so with its own rows. IVF wants 40 rows or more for each list and looks at
+        256; more are sampled. `progress=True` draws a bar (needs `rich`); a function is called with the share done.
+        """
         rows = self._rows(x, "train")
-        self._engine.train(_as_float32(rows.array, rows.kind))
+        count = resolve_threads(threads, "train")
+        with shown(progress, "training") as report:
+            self._structure.train(_as_float32(rows.array, rows.kind), count, report)
 
     def add(self, x: object, *, ids: object | None = None, threads: int | None = None) -> None:
         """Adds rows (n, dim); all of them or, on an error, none.
@@ -172,15 +210,12 @@ class Index:
         `progress=True` draws a bar (needs `rich`; `total` rows make it a bar with an end); a function is called
         with the number of rows after each batch.
         """
-        report, finish = _progress(progress, total, "adding")
-        try:
+        with counted(progress, total, "adding") as report:
             for batch in batches:
                 ids, x = batch if isinstance(batch, tuple) else (None, batch)
                 before = len(self)
                 self.add(x, ids=ids, threads=threads)
                 report(len(self) - before)
-        finally:
-            finish()
 
     def remove(self, ids: object) -> int:
         """Removes rows by id and returns how many. An unknown id is an error, and then nothing is removed."""
@@ -194,49 +229,142 @@ class Index:
         which = as_ids(ids, rows.n, "update")
         self._engine.update(which, _as_float32(rows.array, rows.kind), resolve_threads(threads, "update"))
 
+    def compact(self, *, threads: int | None = None) -> None:
+        """Gives back memory that changes have left behind, and evens out the inverted lists; ids stay as they are.
+
+        Lists that have grown far beyond the others are split, those that have all but emptied are given up.
+        """
+        count = resolve_threads(threads, "compact")
+        if self._config.structure != "Flat":
+            self._engine.compact(count)
+
+    def merge_from(self, other: Index, *, threads: int | None = None) -> None:
+        """Moves all rows of `other` here, with their ids; `other` is empty afterwards.
+
+        Rows are added as `other` decodes them, so nothing is lost where its finest codec is a raw one, and little
+        with U8. Ids must be new here; otherwise neither index changes.
+        """
+        if not isinstance(other, Index) or other is self:
+            raise InvalidArgument("merge_from: expected another Index")
+        if (other.dim, other.metric) != (self.dim, self.metric):
+            raise InvalidArgument(
+                f"merge_from: expected an index of dim {self.dim} and metric {self.metric!r};"
+                f" got {other.dim} and {other.metric!r}"
+            )
+        self._engine.check_new_ids(other.ids)
+        for ids, rows in other.batches():
+            self.add(rows, ids=ids, threads=threads)
+        other.remove(other.ids)
+
     # ---- what comes out
 
-    def search(self, q: object, k: int = 10, *, threads: int | None = None, epsilon: float = 1.9) -> Hits:
+    def search(
+        self,
+        q: object,
+        k: int = 10,
+        *,
+        nprobe: int | None = None,
+        recall: float | None = None,
+        threads: int | None = None,
+        epsilon: float = 1.9,
+    ) -> Hits:
         """The k best rows for each query of `q` (nq, dim).
 
         Args:
             k: 1 to 2,048. Where there are fewer rows, ids are -1 and scores -inf (`l2`: inf).
+            nprobe: inverted lists to look into, default `ix.nprobe`; IVF only.
+            recall: instead, as many lists as reached this share of the true k best when the index was calibrated
+                (see `calibrate`). Where none did, the best there is, and a `RecallWarning`.
             threads: default `ts.get_num_threads()`; results do not depend on it.
             epsilon: how many error bounds B1 keeps before it lets a row go. 1.9 loses about one true neighbour in a
                 thousand; 0 trusts the estimate.
         Returns:
             `Hits(ids, scores)`, in the kind of `q` (NumPy or torch).
 
-        Cost: `Flat` n*dim multiply-adds a query; with B1, n*dim/8 bytes read and a few refinements.
+        Cost: `Flat` n*dim multiply-adds a query; with B1, n*dim/8 bytes read and a few refinements. IVF: the same
+        for the rows of its centroids and of nprobe lists.
         """
         rows = as_rows(q, "q", "search", self._dim)
-        parts = self._search(rows, k, threads, epsilon)
+        parts = self._search(rows, k, threads, epsilon, self._effort_of(nprobe, recall, "search"))
         ids, scores = parts[0][:2] if len(parts) == 1 else map(np.concatenate, list(zip(*parts, strict=True))[:2])
         return Hits(like_input(ids, rows), like_input(scores, rows))
 
-    def explain(self, q: object, k: int = 10, *, epsilon: float = 1.9) -> Explanation:
-        """Runs the search on one thread and tells what it cost: rows scanned, refined and re-scored.
+    def explain(
+        self,
+        q: object,
+        k: int = 10,
+        *,
+        nprobe: int | None = None,
+        recall: float | None = None,
+        epsilon: float = 1.9,
+    ) -> Explanation:
+        """Runs the search on one thread and tells what it cost: rows scanned, refined and re-scored, lists probed.
 
         >>> ix = Index("Flat", dim=2)
         >>> ix.add([[1.0, 0.0], [0.0, 1.0]])
         >>> ix.explain([[1.0, 1.0]], k=1)
-        Explanation(spec='Flat', queries=1, rows=2, scanned=2, refined=0, rescored=2)
+        Explanation(spec='Flat', queries=1, rows=2, scanned=2, refined=0, rescored=2, probed=0)
         """
         rows = as_rows(q, "q", "explain", self._dim)
-        counts = [part[2] for part in self._search(rows, k, 1, epsilon, "explain")]
+        effort = self._effort_of(nprobe, recall, "explain")
+        counts = [part[2] for part in self._search(rows, k, 1, epsilon, effort, "explain")]
         return Explanation(self.spec, rows.n, len(self), *(sum(column) for column in zip(*counts, strict=True)))
 
+    def calibrate(
+        self, queries: object, k: int = 10, *, truth: object | None = None, threads: int | None = None
+    ) -> Calibration:
+        """Measures recall at rising effort on `queries` (nq, dim), for `search(recall=…)` to go by; kept in files.
+
+        `truth` (nq, k) are the ids of the true k best, -1 where there are fewer. Without it they are what this index
+        itself finds when it looks at everything: then 1.0 stands for the best that its codecs can do. Take queries
+        of the kind that will be asked, a few hundred or more: rows of the index are easier than real queries.
+        """
+        rows = as_rows(queries, "queries", "calibrate", self._dim)
+        most, wanted = self._structure.most_effort, whole_number(k, 1, "k", "calibrate")
+        if rows.n == 0 or len(self) == 0:
+            raise InvalidArgument(
+                f"calibrate: expected queries, and rows in the index; got {rows.n} and {len(self)} of them"
+            )
+        if truth is None:
+            own = self._search(rows, wanted, threads, _SURE_EPSILON, most, "calibrate")
+            true_ids = np.concatenate([part[0] for part in own])
+        else:
+            true_ids = np.asarray(truth, dtype=np.int64)
+            if true_ids.shape != (rows.n, wanted):
+                raise InvalidArgument(f"calibrate: expected truth of shape ({rows.n}, {wanted}); got {true_ids.shape}")
+
+        def recall_at(effort: int) -> float:
+            parts = self._search(rows, wanted, threads, 1.9, effort, "calibrate")
+            return share_found(np.concatenate([part[0] for part in parts]), true_ids)
+
+        self._calibration = measure(recall_at, most, k=wanted, queries=rows.n)
+        return self._calibration
+
     def range_search(
-        self, q: object, threshold: float, *, threads: int | None = None, epsilon: float = 1.9
+        self,
+        q: object,
+        threshold: float,
+        *,
+        nprobe: int | None = None,
+        recall: float | None = None,
+        threads: int | None = None,
+        epsilon: float = 1.9,
     ) -> RangeHits:
-        """All rows that score at least `threshold` (`l2`: at most), for each query of `q` (nq, dim)."""
+        """All rows that score at least `threshold` (`l2`: at most), for each query of `q` (nq, dim).
+
+        IVF looks into the `nprobe` nearest lists, or as many as `recall` took for the k best.
+        """
         rows = as_rows(q, "q", "range_search", self._dim)
         count = resolve_threads(threads, "range_search")
         limit = float(threshold)
         if limit != limit:
             raise InvalidArgument("range_search: expected a threshold; got NaN")
-        found = self._engine.range_search(
-            _as_float32(rows.array, rows.kind), limit, _bound(epsilon, "range_search"), count
+        found = self._structure.range_search(
+            _as_float32(rows.array, rows.kind),
+            limit,
+            _bound(epsilon, "range_search"),
+            self._effort_of(nprobe, recall, "range_search"),
+            count,
         )
         return RangeHits(*(like_input(array, rows) for array in found))
 
@@ -262,9 +390,7 @@ class Index:
         tensors: list[_container.Tensor] = [("centre", "F32", (self._dim,), [state["centre"]])]
         if state["ids"] is not None:
             tensors.append(("ids", "I64", (state["rows"],), [state["ids"]]))
-        for name, chunks in state["columns"].items():
-            shape = (sum(map(len, chunks)), self._engine.block_bytes(name))
-            tensors.append((f"column.{name}", "U8", shape, chunks))
+        tensors += self._structure.tensors(state)
         _container.write(path, tensors, {"kind": "index", "config": json.dumps(config)})
 
     @classmethod
@@ -285,15 +411,11 @@ class Index:
             index = cls(
                 config["spec"], dim=_natural(config, "dim"), metric=config["metric"], seed=_natural(config, "seed")
             )
-            columns = {
-                name.removeprefix("column."): file.take(name, "U8", (None, None))
-                for name in file.tensors
-                if name.startswith("column.")
-            }
             rows = _natural(config, "rows")
             ids = file.take("ids", "I64", (rows,)) if "ids" in file.tensors else None
             state = {"rows": rows, "next_id": _natural(config, "next_id"), "trained": config["trained"] is True}
-            index._engine.restore(state | {"ids": ids, "centre": centre, "columns": columns})
+            index._engine.restore(state | {"ids": ids, "centre": centre} | index._structure.read(file))
+            index._take_efforts(config)
         except FormatError as error:
             message = str(error).removeprefix("load: ")
             if message.startswith(file.path):
@@ -306,26 +428,64 @@ class Index:
         return index
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = self._engine.snapshot()
-        state["columns"] = {
-            name: np.concatenate(chunks) if chunks else np.empty((0, self._engine.block_bytes(name)), np.uint8)
-            for name, chunks in state["columns"].items()
-        }
-        return _restored, (self._header(), state)
+        return _restored, (self._header(), self._structure.joined(self._engine.snapshot()))
 
     # ---- behind the door
 
     def _search(
-        self, rows: Input, k: int, threads: int | None, epsilon: float, operation: str = "search"
-    ) -> list[tuple[Any, Any, tuple[int, int, int]]]:
+        self, rows: Input, k: int, threads: int | None, epsilon: float, effort: int, operation: str = "search"
+    ) -> list[tuple[Any, Any, Counts]]:
         wanted = whole_number(k, 1, "k", operation)
         count = resolve_threads(threads, operation)
         bound = _bound(epsilon, operation)
         pieces = row_slices(rows, _SLICE_QUERIES) if rows.n else [rows.array]
-        return [self._engine.search(_as_float32(piece, rows.kind), wanted, bound, count) for piece in pieces]
+        search = self._structure.search
+        return [search(_as_float32(piece, rows.kind), wanted, bound, effort, count) for piece in pieces]
+
+    def _checked_effort(self, nprobe: int, operation: str) -> int:
+        value = whole_number(nprobe, 1, "nprobe", operation)
+        if self._config.structure == "Flat":
+            raise InvalidArgument(f"{operation}: expected nprobe with IVF only; {self.spec!r} has no lists to probe")
+        return min(value, 1 << 32)
+
+    def _effort_of(self, nprobe: int | None, recall: float | None, operation: str) -> int:
+        if nprobe is not None and recall is not None:
+            raise InvalidArgument(f"{operation}: expected nprobe or recall; got both")
+        if nprobe is not None:
+            return self._checked_effort(nprobe, operation)
+        if recall is None:
+            return self._effort
+        target = check_recall(recall, operation)
+        if self._config.spec == "Flat":
+            return self._effort  # exact
+        if self._calibration is None:
+            raise InvalidArgument(
+                f"{operation}: expected a calibrated index for recall={recall};"
+                " ix.calibrate(queries) measures what it takes"
+            )
+        if not self._calibration.reaches(target):
+            best = max(self._calibration.recalls)
+            warnings.warn(
+                f"{operation}: recall {recall} was not reached when {self.spec!r} was calibrated;"
+                f" its best is {best:.4f}",
+                RecallWarning,
+                stacklevel=3,
+            )
+        return self._calibration.effort_for(target)
 
     def _header(self) -> dict[str, Any]:
-        return {"spec": self.spec, "dim": self._dim, "metric": self._metric, "seed": self._seed}
+        header = {"spec": self.spec, "dim": self._dim, "metric": self._metric, "seed": self._seed}
+        if self._config.structure != "Flat":
+            header["nprobe"] = self._effort
+        if self._calibration is not None:
+            header["calibration"] = self._calibration.as_config()
+        return header
+
+    def _take_efforts(self, config: dict[str, Any]) -> None:
+        if "nprobe" in config:
+            self._effort = self._checked_effort(_natural(config, "nprobe"), "load")
+        if "calibration" in config:
+            self._calibration = Calibration.from_config(config["calibration"])
 
     def _rows(self, x: object, operation: str) -> Input:
         return as_rows(x, "x", operation, self._dim)
@@ -341,6 +501,7 @@ def _restored(header: dict[str, Any], state: dict[str, Any]) -> Index:
     """An index from what pickle kept of it."""
     index = Index(header["spec"], dim=header["dim"], metric=header["metric"], seed=header["seed"])
     index._engine.restore(state)
+    index._take_efforts(header)
     return index
 
 
@@ -362,23 +523,3 @@ def _natural(config: dict[str, Any], key: str) -> int:
     if type(value) is not int or value < 0 or value >= 1 << 62:
         raise ValueError(f"{key!r} is {value!r}")
     return value
-
-
-def _progress(
-    progress: bool | Callable[[int], None], total: int | None, what: str
-) -> tuple[Callable[[int], None], Callable[[], None]]:
-    """A function to call with rows done, and one to call at the end."""
-    if callable(progress):
-        return progress, lambda: None
-    if not progress:
-        return lambda rows: None, lambda: None
-    try:
-        from rich.progress import Progress
-    except ImportError as error:
-        raise InvalidArgument(
-            'add_batches: progress=True needs rich; `pip install "tessella[cli]"` brings it'
-        ) from error
-    bar = Progress()
-    task = bar.add_task(what, total=total)
-    bar.start()
-    return lambda rows: bar.advance(task, rows), bar.stop

@@ -23,7 +23,7 @@ struct Result {
   bool operator==(const Result&) const = default;
 };
 
-FlatConfig config(const std::vector<std::string>& codecs, Metric metric = Metric::kInnerProduct) {
+RowConfig config(const std::vector<std::string>& codecs, Metric metric = Metric::kInnerProduct) {
   return {kDim, metric, false, parse_codecs(codecs), 1};
 }
 

@@ -104,10 +104,10 @@ TEST(rabitq_encodes_and_scans_as_scalar_does) {
     for (std::size_t padded : kPadded) {
       const std::size_t n = 77, blocks = 3;
       for (Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
-        Tight<std::uint8_t> codes = data::bytes(blocks * rabitq_block_bytes(padded, metric), 7);
+        Tight<std::uint8_t> codes = data::bytes(blocks * rabitq_block_bytes(padded, metric == Metric::kL2), 7);
         for (std::size_t b = 0; b < blocks; ++b) {  // factors that are numbers
           auto* factors =
-              reinterpret_cast<std::uint16_t*>(codes.get() + b * rabitq_block_bytes(padded, metric) + 4 * padded);
+              reinterpret_cast<std::uint16_t*>(codes.get() + b * rabitq_block_bytes(padded, metric == Metric::kL2) + 4 * padded);
           std::fill_n(factors, 64, std::uint16_t{0x2c00});
           if (metric == Metric::kL2) std::fill_n(reinterpret_cast<float*>(factors + 64), 32, 1.5f);
         }
@@ -120,12 +120,12 @@ TEST(rabitq_encodes_and_scans_as_scalar_does) {
           RabitqHit* out[4];
           for (unsigned q = 0; q < 4; ++q) {
             tables.emplace_back(rabitq_table_bytes(padded));
-            queries[q] = {{tables.back().data(), 0, 0}, 0.5f, 0.1f, -0.3f};
+            queries[q] = {{tables.back().data(), 0, 0}, metric == Metric::kL2 ? 2.0f : 1.0f, 0.5f, 0.1f, -0.3f};
             kernels.rabitq_table(data::normal(padded, 8 + q).get(), padded, &queries[q].table);
             hits[side][q].resize(blocks * 32);
             out[q] = hits[side][q].data();
           }
-          kernels.rabitq_scan({codes.get(), n, padded, metric, queries, 4, out, counts[side]});
+          kernels.rabitq_scan({codes.get(), n, padded, metric == Metric::kL2, queries, 4, out, counts[side]});
         }
         for (int q = 0; q < 4; ++q) {
           CHECK(counts[0][q] == counts[1][q]);
@@ -163,7 +163,7 @@ TEST(scalar_codes_and_sums_are_equal_bit_for_bit) {
             AlignedBuffer words(padded * 2), small(padded);
             ScalarQuery prepared{words.as<std::int16_t>(), small.as<std::int8_t>(), 0, 0, 0, 0};
             kernels.scalar_query(query.get(), padded, &prepared);
-            kernels.scalar_dot({&prepared, codes[side].get(), padded, bits, grid, nullptr, n, dots[side].get()});
+            kernels.scalar_dot({&prepared, codes[side].get(), padded, bits, grid, nullptr, n, dots[side].get(), nullptr});
           }
           CHECK(codes[0] == codes[1] && scales[0] == scales[1] && norms[0] == norms[1] && dots[0] == dots[1]);
         }

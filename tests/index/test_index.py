@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import tessella as ts
 
 SPECS = ["Flat", "Flat,F16", "Flat,BF16", "Flat,B1", "Flat,U8", "Flat,N4", "Flat,R5", "Flat,B1+U8", "Flat,B1+N4+F32"]
+SPECS += ["IVF4", "IVF4,U8", "IVF4,B1", "IVF4+SOAR,B1+U8", "IVF4+SOAR,B1+N4+F32"]
 FORMATS = Path(__file__).parents[1] / "data" / "formats"
 
 
@@ -27,9 +28,9 @@ def made(spec: str, rng: np.random.Generator, n: int = 300, dim: int = 20, metri
     return ix
 
 
-def same(a: ts.Index, b: ts.Index, rng: np.random.Generator) -> bool:
+def same(a: ts.Index, b: ts.Index, rng: np.random.Generator, epsilon: float = 1.9) -> bool:
     q = rng.standard_normal((5, a.dim))
-    one, other = a.search(q, 20), b.search(q, 20)
+    one, other = a.search(q, 20, epsilon=epsilon), b.search(q, 20, epsilon=epsilon)
     return np.array_equal(one.ids, other.ids) and np.array_equal(one.scores, other.scores)
 
 
@@ -79,7 +80,8 @@ def test_update_changes_a_row_in_place(spec: str, rng: np.random.Generator) -> N
     ix.add(x, ids=np.arange(60) * 3)
     ix.update(np.arange(60) * 3, y)
     fresh.add(y, ids=np.arange(60) * 3)
-    assert same(ix, fresh, rng)
+    # where a row lies twice, an error bound that fails may fail for one of its codes: the order in a list shows
+    assert same(ix, fresh, rng, epsilon=10 if ix.config.soar else 1.9)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -91,7 +93,7 @@ def test_reconstruct_returns_what_is_stored(spec: str, rng: np.random.Generator)
     error = np.linalg.norm(back - x[[7, 3]], axis=1) / np.linalg.norm(x[[7, 3]], axis=1)
     limit = {"Flat": 0, "Flat,B1+N4+F32": 0, "Flat,F16": 1e-3, "Flat,BF16": 8e-3, "Flat,U8": 0.02, "Flat,B1+U8": 0.02,
              "Flat,R5": 0.1, "Flat,N4": 0.2, "Flat,B1": 0.9}  # fmt: skip
-    assert (error <= limit[spec]).all()
+    assert (error <= limit[spec.replace("IVF4+SOAR", "Flat").replace("IVF4", "Flat")]).all()
 
 
 def test_batches_go_round_in_pieces(rng: np.random.Generator) -> None:
@@ -169,7 +171,7 @@ MISTAKES = [
     (lambda ix: ix.update([1, 2], NAN[2:]), "update: expected finite x; row 0 has a NaN or an infinity"),
     (lambda ix: ix.reconstruct([99]), "reconstruct: id 99 is not in the index"),
     (lambda ix: ix.train(X), "train: expected an empty index"),
-    (lambda ix: ts.Index("IVFlat", dim=4), "spec: expected a structure of Flat; got 'IVFlat'"),
+    (lambda ix: ts.Index("IVFlat", dim=4), "spec: expected a structure of Flat, IVF, IVF1024"),
     (lambda ix: ts.Index("Flat,PQ9", dim=4), "spec: expected a codec"),
     (lambda ix: ts.Index("Flat,U8+B1", dim=4), "spec: expected B1 first"),
     (lambda ix: ts.Index("Flat", dim=0), "Index: expected dim >= 1; got 0"),
@@ -292,10 +294,11 @@ def test_searches_beside_a_writer_see_whole_rows(rng: np.random.Generator) -> No
 class Model(RuleBasedStateMachine):
     """Any sequence of adds, removals and updates leaves what a dictionary would hold."""
 
-    @initialize(spec=st.sampled_from(["Flat", "Flat,B1+F32", "Flat,U8+F32"]))
+    @initialize(spec=st.sampled_from(["Flat", "Flat,B1+F32", "Flat,U8+F32", "IVF3,F32", "IVF5+SOAR,B1+F32"]))
     def start(self, spec: str) -> None:
         self.rng = np.random.default_rng(7)
         self.ix = ts.Index(spec, dim=5, metric="l2")
+        self.ix.train(self.rng.integers(-9, 9, (50, 5)))
         self.rows: dict[int, np.ndarray] = {}
 
     @rule(n=st.integers(0, 40))
@@ -319,6 +322,10 @@ class Model(RuleBasedStateMachine):
         x = self.rng.integers(-9, 9, (len(ids), 5)).astype(np.float32)
         self.ix.update(ids, x)
         self.rows.update(zip(ids, x, strict=True))
+
+    @rule()
+    def compact(self) -> None:
+        self.ix.compact()
 
     @invariant()
     def agrees(self) -> None:

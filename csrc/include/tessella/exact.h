@@ -33,7 +33,8 @@ constexpr std::size_t kSpareCandidates = 16;
 using ExactTopKFn = void (*)(const ExactTopK&);
 using ExactScratchFn = std::size_t (*)(std::size_t nq, std::size_t n, std::size_t d, std::size_t k);
 
-// similarity of one query (d) to `count` rows, rows[which[i]] or rows[i] where which is nullptr -> out (count).
+// similarity of one query (d) to `count` rows -> out (count): the rows at gather[i], or where that is nullptr
+// rows[which[i]], or rows[i] where that is nullptr too.
 // L2 sums squared differences (no cancellation), so equal rows have equal scores.
 struct ExactScore {
   const float* query;
@@ -44,6 +45,7 @@ struct ExactScore {
   const std::uint32_t* which;
   std::size_t count;
   float* out;
+  const void* const* gather;
 };
 using ExactScoreFn = void (*)(const ExactScore&);
 

@@ -4,6 +4,8 @@
 
 #include "tessella/binary.h"
 #include "tessella/exact.h"
+#include "tessella/kmeans.h"
+#include "tessella/pq.h"
 #include "tessella/rabitq.h"
 #include "tessella/rotate.h"
 #include "tessella/scalar.h"
@@ -16,6 +18,9 @@ struct Kernels {
   ExactTopKFn exact_topk;
   ExactScratchFn exact_topk_scratch;
   ExactScoreFn exact_score;
+
+  KmeansAssignFn kmeans_assign;
+  KmeansScratchFn kmeans_assign_scratch;
 
   RotateFn rotate_forward;
   RotateFn rotate_inverse;
@@ -32,6 +37,14 @@ struct Kernels {
   BinaryEncodeFn binary_encode;
   BinaryHammingFn binary_hamming;
   BinaryDotFn binary_dot;
+
+  PqEncodeFn pq_encode;
+  PqScratchFn pq_encode_scratch;
+  PqUpdateFn pq_update;
+  PqTableFn pq_table;
+  PqPackFn pq_pack;
+  PqScanFn pq_scan;
+  PqSumFn pq_sum;
 };
 
 }  // namespace tessella

@@ -6,15 +6,16 @@
 // and |<r,q'> - estimate| <= epsilon |q'| error holds for all but a fraction of rows that epsilon (1.9) decides.
 //
 // Block of 32 rows, D/8 byte columns: byte i of column p holds the sign bits (bit 0 first) of dims 8p..8p+7 of
-// row i; then 32 f16 scales (nearest), 32 f16 errors (rounded up) and, for L2, 32 f32 squared norms |r|^2.
+// row i; then 32 f16 scales (nearest), 32 f16 errors (rounded up) and, in blocks with terms, 32 f32 terms that are taken
+// off the similarity: |r|^2 for L2, or what else of a row's score does not depend on the query.
 #pragma once
 
 #include "tessella/types.h"
 
 namespace tessella {
 
-constexpr std::size_t rabitq_block_bytes(std::size_t padded, Metric metric) {
-  return kBlockRows * (padded / 8 + 4 + (metric == Metric::kL2 ? 4 : 0));
+constexpr std::size_t rabitq_block_bytes(std::size_t padded, bool terms) {
+  return kBlockRows * (padded / 8 + 4 + (terms ? 4 : 0));
 }
 
 struct RabitqFactors {
@@ -35,10 +36,12 @@ struct RabitqTable {
 };
 using RabitqTableFn = void (*)(const float* rotated_query, std::size_t padded, RabitqTable* table);
 
+// similarity = add + factor * scale * <s, q'> - term;  upper = similarity + epsilon * error
 struct RabitqQuery {
   RabitqTable table;
+  float factor;     // 1 (inner product) or 2 (L2)
   float add;        // <q, c> (inner product) or -|q - c|^2 (L2)
-  float epsilon;    // epsilon * |q'|
+  float epsilon;    // factor * epsilon * |q'|
   float threshold;  // rows whose upper bound stays below are dropped
 };
 
@@ -54,7 +57,7 @@ struct RabitqScan {
   const std::uint8_t* blocks;  // ceil(n/32) blocks of rabitq_block_bytes
   std::size_t n;               // rows; the last block may be partly filled
   std::size_t padded;
-  Metric metric;
+  bool terms;
   const RabitqQuery* queries;  // (nq)
   std::size_t nq;              // 1 .. kRabitqQueries
   RabitqHit* const* hits;      // (nq) arrays with room for n rounded up to 32

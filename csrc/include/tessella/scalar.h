@@ -65,7 +65,8 @@ struct ScalarQuery {
 };
 using ScalarQueryFn = void (*)(const float* rotated_query, std::size_t padded, ScalarQuery* out);
 
-// <v, q'> of `count` rows, rows which[i] or i where which is nullptr. Integer sums, exact on every level.
+// <v, q'> of `count` rows: those at gather[i], or where that is nullptr rows which[i] of `codes`, or i where that is
+// nullptr too. Integer sums, exact on every level.
 struct ScalarDot {
   const ScalarQuery* query;
   const std::uint8_t* codes;
@@ -75,6 +76,7 @@ struct ScalarDot {
   const std::uint32_t* which;
   std::size_t count;
   float* out;
+  const std::uint8_t* const* gather;
 };
 using ScalarDotFn = void (*)(const ScalarDot&);
 

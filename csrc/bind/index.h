@@ -1,0 +1,246 @@
+// What the doors of all index structures share: check, view, release the GIL, call.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+
+#include "bind/arrays.h"
+#include "cpu/registry.h"
+#include "index/rows.h"
+#include "index/search.h"
+
+namespace tessella::bind {
+
+using Ids = Array<std::int64_t>;
+
+inline std::span<const std::int64_t> span_of(const Ids& ids) {
+  return {ids.data(), static_cast<std::size_t>(ids.size())};
+}
+
+inline std::span<const std::int64_t> checked_ids(const Ids& ids, std::size_t rows, const char* operation) {
+  if (ids.ndim() != 1 || static_cast<std::size_t>(ids.size()) != rows) {
+    throw Error(ErrorKind::kInvalidArgument, std::string(operation) + ": expected ids of shape (" +
+                                                 std::to_string(rows) + ",), one a row; got " + shape_of(ids));
+  }
+  return span_of(ids);
+}
+
+inline RowConfig make_config(std::size_t dim, const std::string& metric, const std::vector<std::string>& codecs,
+                             std::uint64_t seed) {
+  if (metric != "l2" && metric != "ip" && metric != "cosine") {
+    throw Error(ErrorKind::kInvalidArgument, "index: expected metric 'cosine', 'ip' or 'l2'; got '" + metric + "'");
+  }
+  return {dim, metric == "l2" ? Metric::kL2 : Metric::kInnerProduct, metric == "cosine", parse_codecs(codecs), seed};
+}
+
+// `first` is the row number of x[0] in the caller's array, for the message.
+inline const float* checked_rows(const Array<float>& x, std::size_t dim, const char* operation, const char* name,
+                                 std::size_t first = 0) {
+  check_shape(x, dim, operation, name);
+  const py::gil_scoped_release unlocked;
+  check_finite(x.data(), static_cast<std::size_t>(x.shape(0)), dim, operation, name, first);
+  return x.data();
+}
+
+// Raw columns keep values as they come; those that the element type cannot hold are refused.
+template <typename Ix>
+void check_values(const Ix& ix, const float* rows, std::size_t n, const char* operation) {
+  for (const Codec& codec : ix.config().codecs) {
+    if (codec.kind != Codec::Kind::kRaw) continue;
+    check_storable(rows, n, ix.config().dim, codec.type, operation);
+  }
+}
+
+template <typename Ix>
+void index_add(Ix& ix, const Array<float>& x, const std::optional<Ids>& ids, std::size_t threads) {
+  const float* rows = checked_rows(x, ix.config().dim, "add", "x");
+  const auto n = static_cast<std::size_t>(x.shape(0));
+  const auto wanted = ids ? checked_ids(*ids, n, "add") : std::span<const std::int64_t>{};
+  const py::gil_scoped_release unlocked;
+  check_values(ix, rows, n, "add");
+  ix.add(rows, n, wanted, threads);
+}
+
+template <typename Ix>
+void index_update(Ix& ix, const Ids& ids, const Array<float>& x, std::size_t threads) {
+  const float* rows = checked_rows(x, ix.config().dim, "update", "x");
+  const auto which = checked_ids(ids, static_cast<std::size_t>(x.shape(0)), "update");
+  const py::gil_scoped_release unlocked;
+  check_values(ix, rows, which.size(), "update");
+  ix.update(which, rows, threads);
+}
+
+// `search(request)` fills the results; more than one structure answers through here.
+template <typename Ix, typename Search>
+py::tuple index_search(const Ix& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t threads,
+                       const Search& search) {
+  const float* rows = checked_rows(queries, ix.config().dim, "search", "queries");
+  if (k < 1 || k > kMaxK) {
+    throw Error(ErrorKind::kInvalidArgument,
+                "search: expected k in 1.." + std::to_string(kMaxK) + "; got " + std::to_string(k));
+  }
+  const auto nq = static_cast<std::size_t>(queries.shape(0));
+  Ids ids({nq, k});
+  Array<float> scores({nq, k});
+  SearchCounts counts;
+  const SearchRequest request{rows, nq, k, epsilon, threads, scores.mutable_data(), ids.mutable_data(), &counts};
+  {
+    const py::gil_scoped_release unlocked;
+    search(request);
+  }
+  return py::make_tuple(ids, scores, py::make_tuple(counts.scanned, counts.refined, counts.rescored, counts.lists));
+}
+
+// Lists of hits as offsets (nq + 1,), ids and scores.
+inline py::tuple ragged(const std::vector<std::vector<RangeHit>>& lists) {
+  const std::size_t nq = lists.size();
+  Ids offsets(static_cast<py::ssize_t>(nq + 1));
+  offsets.mutable_at(0) = 0;
+  for (std::size_t q = 0; q < nq; ++q) {
+    offsets.mutable_at(q + 1) = offsets.at(q) + static_cast<std::int64_t>(lists[q].size());
+  }
+  const py::ssize_t total = offsets.at(nq);
+  Ids ids(total);
+  Array<float> scores(total);
+  py::ssize_t at = 0;
+  for (const auto& list : lists) {
+    for (const RangeHit& hit : list) {
+      ids.mutable_at(at) = hit.id;
+      scores.mutable_at(at++) = hit.score;
+    }
+  }
+  return py::make_tuple(offsets, ids, scores);
+}
+
+template <typename Ix>
+Array<float> index_reconstruct(const Ix& ix, const Ids& ids) {
+  Array<float> out({static_cast<py::ssize_t>(ids.size()), static_cast<py::ssize_t>(ix.config().dim)});
+  float* to = out.mutable_data();
+  const auto which = span_of(ids);
+  const py::gil_scoped_release unlocked;
+  ix.reconstruct(which, to);
+  return out;
+}
+
+inline Ids ids_array(const std::vector<std::int64_t>& ids) {
+  return Ids(static_cast<py::ssize_t>(ids.size()), ids.data());
+}
+
+// {name: [chunk arrays (blocks, bytes)]}: views that keep their chunk alive.
+inline py::dict column_views(const std::map<std::string, Column>& all, std::size_t rows) {
+  const std::size_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+  py::dict columns;
+  for (const auto& [name, column] : all) {
+    py::list chunks;
+    for (std::size_t first = 0; first < blocks; first += kChunkBlocks) {
+      const auto* held = new std::shared_ptr<Chunk>(column.chunks()[first / kChunkBlocks]);
+      const py::capsule owner(held, [](void* p) { delete static_cast<std::shared_ptr<Chunk>*>(p); });
+      const std::size_t count = std::min(kChunkBlocks, blocks - first);
+      chunks.append(py::array_t<std::uint8_t>({count, column.block_bytes()}, (*held)->data, owner));
+    }
+    columns[py::str(name)] = chunks;
+  }
+  return columns;
+}
+
+// Columns of one array (blocks, bytes) each, borrowed: they keep the arrays alive.
+inline std::shared_ptr<const void> lender_of(py::array array) {
+  return {new py::array(std::move(array)), [](const py::array* p) {
+            const py::gil_scoped_acquire locked;
+            delete p;
+          }};
+}
+
+inline std::map<std::string, Column> borrowed_columns(const py::dict& arrays) {
+  std::map<std::string, Column> columns;
+  for (const auto& [name, value] : arrays) {
+    const auto array = value.cast<Array<std::uint8_t>>();
+    if (array.ndim() != 2) throw Error(ErrorKind::kFormat, "load: a column is not of shape (blocks, bytes)");
+    columns.emplace(name.cast<std::string>(),
+                    Column::borrow(static_cast<std::size_t>(array.shape(1)), array.data(),
+                                   static_cast<std::size_t>(array.shape(0)), lender_of(array)));
+  }
+  return columns;
+}
+
+inline std::vector<float> finite_floats(const py::dict& state, const char* key) {
+  const auto array = state[key].cast<Array<float>>();
+  std::vector<float> values(array.data(), array.data() + array.size());
+  for (const float each : values) {
+    if (each - each != 0.0f)
+      throw Error(ErrorKind::kFormat, std::string("load: the ") + key + " has a NaN or an infinity");
+  }
+  return values;
+}
+
+inline py::object optional_ids(const std::optional<std::vector<std::int64_t>>& ids) {
+  return ids ? py::object(ids_array(*ids)) : py::none();
+}
+
+inline std::optional<std::vector<std::int64_t>> restored_ids(const py::dict& state) {
+  if (state["ids"].is_none()) return {};
+  const auto ids = state["ids"].cast<Ids>();
+  return std::vector<std::int64_t>(ids.data(), ids.data() + ids.size());
+}
+
+inline std::int64_t whole_number(const py::dict& state, const char* key) {
+  const auto value = state[key].cast<std::int64_t>();
+  if (value < 0) throw Error(ErrorKind::kFormat, std::string("load: '") + key + "' is negative");
+  return value;
+}
+
+// What every structure offers.
+template <typename Ix>
+void register_common(py::class_<Ix>& bound) {
+  using Unlocked = py::call_guard<py::gil_scoped_release>;
+  // Whoever may wait for the index's lock must not hold the GIL: the holder may need it to let go of borrowed
+  // memory.
+  bound.def("__len__", &Ix::size, Unlocked())
+      .def("__contains__", &Ix::contains, py::arg("id"), Unlocked())
+      .def("nbytes", &Ix::nbytes, Unlocked())
+      .def("trained", &Ix::trained, Unlocked())
+      .def("ids",
+           [](const Ix& ix) {
+             std::vector<std::int64_t> ids;
+             {
+               const py::gil_scoped_release unlocked;
+               ids = ix.ids();
+             }
+             return ids_array(ids);
+           })
+      .def(
+          "check_new_ids",
+          [](Ix& ix, const Ids& ids) {
+            const auto wanted = span_of(ids);
+            const py::gil_scoped_release unlocked;
+            ix.check_new_ids(wanted);
+          },
+          py::arg("ids").noconvert())
+      .def(
+          "check_rows",
+          [](const Ix& ix, const Array<float>& x, std::size_t first) {
+            const float* rows = checked_rows(x, ix.config().dim, "add", "x", first);
+            const py::gil_scoped_release unlocked;
+            check_values(ix, rows, static_cast<std::size_t>(x.shape(0)), "add");
+          },
+          py::arg("x").noconvert(), py::arg("first"))
+      .def(
+          "block_bytes", [](const Ix& ix, const std::string& column) { return ix.column_layout().at(column); },
+          py::arg("column"))
+      .def("add", &index_add<Ix>, py::arg("x").noconvert(), py::arg("ids").noconvert(), py::arg("threads"))
+      .def(
+          "remove",
+          [](Ix& ix, const Ids& ids) {
+            const auto which = span_of(ids);
+            const py::gil_scoped_release unlocked;
+            ix.remove(which);
+          },
+          py::arg("ids").noconvert())
+      .def("update", &index_update<Ix>, py::arg("ids").noconvert(), py::arg("x").noconvert(), py::arg("threads"))
+      .def("reconstruct", &index_reconstruct<Ix>, py::arg("ids").noconvert());
+}
+
+}  // namespace tessella::bind

@@ -1,0 +1,311 @@
+// Product quantization for Python. Codebooks come dimension-major, (m, d/m, 16 or 256), as the kernels read them.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "bind/rabitq.h"
+#include "bind/tiles.h"
+#include "common/buffer.h"
+
+namespace tessella::bind {
+
+constexpr std::size_t kUpdatePieces = 16;  // pieces a thread gathers at once: their sums stay in the cache
+
+// Codebooks that fit rows of d numbers.
+struct PqShape {
+  std::size_t d, m, dims, k;
+  int bits;
+
+  PqShape(const Floats& codebooks, const char* operation) {
+    const bool fits = codebooks.ndim() == 3 && codebooks.shape(0) > 0 && codebooks.shape(1) > 0 &&
+                      (codebooks.shape(2) == 16 || codebooks.shape(2) == 256);
+    require(fits, operation, "codebooks of shape (m, d/m, 16 or 256)", shape_of(codebooks));
+    m = static_cast<std::size_t>(codebooks.shape(0));
+    dims = static_cast<std::size_t>(codebooks.shape(1));
+    k = static_cast<std::size_t>(codebooks.shape(2));
+    d = m * dims;
+    bits = k == 16 ? 4 : 8;
+  }
+};
+
+inline Bytes pq_encode(const Floats& rows, const Floats& codebooks, const Floats& biases,
+                       const std::optional<Floats>& inverse_norms, float weight, int sweeps) {
+  const PqShape shape(codebooks, "pq_encode");
+  check_shape(rows, shape.d, "pq_encode", "rows");
+  const std::size_t n = rows_of(rows), code_bytes = pq_code_bytes(shape.m, shape.bits);
+  require(biases.ndim() == 2 && rows_of(biases) == shape.m && biases.shape(1) == codebooks.shape(2), "pq_encode",
+          "biases of shape (m, 16 or 256), as the codebooks", shape_of(biases));
+  require(!inverse_norms || (inverse_norms->ndim() == 1 && rows_of(*inverse_norms) == n), "pq_encode",
+          "an inverse norm a row", inverse_norms ? shape_of(*inverse_norms) : "");
+  require(sweeps >= 0 && std::isfinite(weight), "pq_encode", "sweeps >= 0 and a finite weight", std::to_string(sweeps));
+  Bytes codes({n, code_bytes});
+  const float* inverse = inverse_norms ? inverse_norms->data() : nullptr;
+  const PqEncode whole{rows.data(),   n,       shape.d, shape.m, shape.bits,           codebooks.data(),
+                       biases.data(), inverse, weight,  sweeps,  codes.mutable_data(), nullptr};
+  {
+    const py::gil_scoped_release unlocked;
+    const Kernels& kernels = cpu::active_kernels();
+    for_tiles(n, [&](std::size_t first, std::size_t count) {
+      AlignedBuffer scratch(kernels.pq_encode_scratch(shape.d, shape.m));
+      PqEncode tile = whole;
+      tile.rows += first * shape.d;
+      tile.n = count;
+      if (inverse != nullptr) tile.inverse_norms += first;
+      tile.codes += first * code_bytes;
+      tile.scratch = scratch.data();
+      kernels.pq_encode(tile);
+    });
+  }
+  return codes;
+}
+
+inline py::tuple pq_update(const Floats& rows, const Bytes& codes, std::size_t m, int bits) {
+  require(bits == 4 || bits == 8, "pq_update", "4 or 8 bits", std::to_string(bits));
+  require(rows.ndim() == 2 && m > 0 && rows.shape(1) > 0 && rows.shape(1) % static_cast<py::ssize_t>(m) == 0,
+          "pq_update", "rows of shape (n, d), d a multiple of m", shape_of(rows));
+  check_shape(codes, pq_code_bytes(m, bits), "pq_update", "codes");
+  require(rows_of(codes) == rows_of(rows), "pq_update", "a code a row", shape_of(codes));
+  const std::size_t n = rows_of(rows), d = static_cast<std::size_t>(rows.shape(1)), k = std::size_t{1} << bits;
+  Array<double> sums({m, k, d / m});
+  Array<std::uint32_t> counts({m, k});
+  std::fill_n(sums.mutable_data(), d * k, 0.0);
+  std::fill_n(counts.mutable_data(), m * k, 0u);
+  const PqUpdate whole{rows.data(), n, d, m, bits, codes.data(), 0, m, sums.mutable_data(), counts.mutable_data()};
+  {
+    const py::gil_scoped_release unlocked;
+    const Kernels& kernels = cpu::active_kernels();
+    parallel_for((m + kUpdatePieces - 1) / kUpdatePieces, num_threads(), [&](std::size_t group) {
+      PqUpdate part = whole;
+      part.first = group * kUpdatePieces;
+      part.last = std::min(m, part.first + kUpdatePieces);
+      kernels.pq_update(part);
+    });
+  }
+  return py::make_tuple(sums, counts);
+}
+
+inline Floats pq_table(const Floats& queries, const Floats& codebooks, const std::string& metric_name) {
+  const Metric metric = parse_metric(metric_name, "pq_table");
+  const PqShape shape(codebooks, "pq_table");
+  check_shape(queries, shape.d, "pq_table", "queries");
+  const std::size_t nq = rows_of(queries);
+  Floats tables({nq, shape.m, shape.k});
+  const float *from = queries.data(), *words = codebooks.data();
+  float* to = tables.mutable_data();
+  const py::gil_scoped_release unlocked;
+  const Kernels& kernels = cpu::active_kernels();
+  parallel_for(nq, num_threads(), [&](std::size_t q) {
+    kernels.pq_table({from + q * shape.d, shape.d, shape.m, shape.bits, words, metric, to + q * shape.m * shape.k});
+  });
+  return tables;
+}
+
+// (nq, m, 16 or 256) -> bits
+inline int table_bits(const Floats& tables, const char* operation) {
+  const bool fits = tables.ndim() == 3 && tables.shape(1) > 0 && (tables.shape(2) == 16 || tables.shape(2) == 256);
+  require(fits, operation, "tables of shape (nq, m, 16 or 256)", shape_of(tables));
+  return tables.shape(2) == 16 ? 4 : 8;
+}
+
+// Queries ready for a scan, and the memory their packed tables stand in.
+struct PqPrepared {
+  std::vector<AlignedBuffer> entries;
+  std::vector<PqQuery> queries;
+
+  PqPrepared(const Kernels& kernels, const float* tables, std::size_t nq, std::size_t m, int bits) {
+    for (std::size_t q = 0; q < nq; ++q) {
+      const float* table = tables + q * (m << bits);
+      queries.push_back({table, 1.0f, 0.0f, -std::numeric_limits<float>::infinity()});
+      if (bits == 8) continue;
+      entries.emplace_back(pq_packed_bytes(m));
+      PqPacked packed{entries.back().data(), 0, 0};
+      kernels.pq_pack(table, m, &packed);
+      queries.back() = {packed.entries, packed.step, packed.base, queries.back().threshold};
+    }
+  }
+};
+
+inline py::tuple pq_pack(const Floats& table) {
+  require(table.ndim() == 2 && table.shape(0) > 0 && table.shape(1) == 16, "pq_pack", "a table of shape (m, 16)",
+          shape_of(table));
+  AlignedBuffer entries(pq_packed_bytes(rows_of(table)));
+  PqPacked packed{entries.data(), 0, 0};
+  cpu::active_kernels().pq_pack(table.data(), rows_of(table), &packed);
+  return py::make_tuple(Bytes(static_cast<py::ssize_t>(entries.size()), packed.entries), packed.step, packed.base);
+}
+
+inline void check_blocks(const Bytes& blocks, std::size_t n, std::size_t m, int bits, bool terms,
+                         const char* operation) {
+  check_shape(blocks, pq_block_bytes(m, bits, terms), operation, "blocks");
+  require(n <= rows_of(blocks) * kBlockRows, operation, "rows that the blocks hold", std::to_string(n));
+}
+
+inline py::list pq_scan(const Floats& tables, const Bytes& blocks, std::size_t n, bool terms,
+                        const Floats& thresholds) {
+  const int bits = table_bits(tables, "pq_scan");
+  const std::size_t nq = rows_of(tables), m = static_cast<std::size_t>(tables.shape(1));
+  check_blocks(blocks, n, m, bits, terms, "pq_scan");
+  require(nq >= 1 && nq <= kRabitqQueries, "pq_scan", "1 to 4 queries", std::to_string(nq));
+  require(thresholds.ndim() == 1 && rows_of(thresholds) == nq, "pq_scan", "a threshold a query", shape_of(thresholds));
+  const Kernels& kernels = cpu::active_kernels();
+  PqPrepared prepared(kernels, tables.data(), nq, m, bits);
+  std::vector<std::unique_ptr<RabitqHit[]>> hits;  // left unset: nobody reads beyond the counts
+  std::vector<RabitqHit*> out;
+  for (std::size_t q = 0; q < nq; ++q) {
+    hits.push_back(std::make_unique_for_overwrite<RabitqHit[]>(rows_of(blocks) * kBlockRows));
+    out.push_back(hits.back().get());
+    prepared.queries[q].threshold = thresholds.at(q);
+  }
+  std::vector<std::size_t> counts(nq);
+  {
+    const std::uint8_t* data = blocks.data();
+    const py::gil_scoped_release unlocked;
+    kernels.pq_scan({data, n, m, bits, terms, prepared.queries.data(), nq, out.data(), counts.data()});
+  }
+  py::list found;
+  for (std::size_t q = 0; q < nq; ++q) {
+    const auto count = static_cast<py::ssize_t>(counts[q]);
+    Array<std::int64_t> rows(count);
+    Floats similarities(count);
+    for (py::ssize_t i = 0; i < count; ++i) {
+      rows.mutable_at(i) = hits[q][static_cast<std::size_t>(i)].row;
+      similarities.mutable_at(i) = hits[q][static_cast<std::size_t>(i)].estimate;
+    }
+    found.append(py::make_tuple(rows, similarities));
+  }
+  return found;
+}
+
+// The k best of a scan: hits gather in a pool that is cut back to k whenever it has doubled, which raises the
+// threshold.
+class PqPool {
+ public:
+  explicit PqPool(std::size_t k) : k_(k) { hits_.reserve(4 * k + kRunRows); }
+
+  static constexpr std::size_t kRunRows = 512;
+
+  float threshold() const { return threshold_; }
+  void add(const RabitqHit* hits, std::size_t count, std::size_t first_row) {
+    for (std::size_t i = 0; i < count; ++i) {
+      hits_.push_back({hits[i].row + static_cast<std::uint32_t>(first_row), hits[i].estimate, 0.0f});
+    }
+    if (hits_.size() >= 2 * k_) cut();
+  }
+  // Best first; -1 and -inf where there are fewer than k.
+  void write(std::int64_t* rows, float* similarities) {
+    if (hits_.size() > k_) cut();
+    std::sort(hits_.begin(), hits_.end(), is_better);
+    for (std::size_t i = 0; i < k_; ++i) {
+      rows[i] = i < hits_.size() ? std::int64_t{hits_[i].row} : -1;
+      similarities[i] = i < hits_.size() ? hits_[i].estimate : -std::numeric_limits<float>::infinity();
+    }
+  }
+
+ private:
+  static bool is_better(const RabitqHit& a, const RabitqHit& b) {
+    return a.estimate != b.estimate ? a.estimate > b.estimate : a.row < b.row;
+  }
+  void cut() {
+    std::nth_element(hits_.begin(), hits_.begin() + static_cast<std::ptrdiff_t>(k_ - 1), hits_.end(), is_better);
+    hits_.resize(k_);
+    threshold_ = hits_.back().estimate;
+  }
+
+  std::size_t k_;
+  float threshold_ = -std::numeric_limits<float>::infinity();
+  std::vector<RabitqHit> hits_;
+};
+
+inline py::tuple pq_topk(const Floats& queries, const Floats& codebooks, const Bytes& blocks, std::size_t n,
+                         std::size_t k, const std::string& metric_name) {
+  const Metric metric = parse_metric(metric_name, "pq_topk");
+  const PqShape shape(codebooks, "pq_topk");
+  check_shape(queries, shape.d, "pq_topk", "queries");
+  check_blocks(blocks, n, shape.m, shape.bits, false, "pq_topk");
+  require(k >= 1 && k <= kMaxK, "pq_topk", "k between 1 and " + std::to_string(kMaxK), std::to_string(k));
+  const std::size_t nq = rows_of(queries), block_bytes = pq_block_bytes(shape.m, shape.bits, false);
+  Array<std::int64_t> rows({nq, k});
+  Floats similarities({nq, k});
+  const float *from = queries.data(), *words = codebooks.data();
+  const std::uint8_t* data = blocks.data();
+  std::int64_t* to_rows = rows.mutable_data();
+  float* to_similarities = similarities.mutable_data();
+  {
+    const py::gil_scoped_release unlocked;
+    const Kernels& kernels = cpu::active_kernels();
+    parallel_for((nq + kRabitqQueries - 1) / kRabitqQueries, num_threads(), [&](std::size_t group) {
+      const std::size_t first = group * kRabitqQueries, count = std::min(kRabitqQueries, nq - first);
+      AlignedBuffer tables(count * shape.m * shape.k * sizeof(float));
+      for (std::size_t q = 0; q < count; ++q) {
+        kernels.pq_table({from + (first + q) * shape.d, shape.d, shape.m, shape.bits, words, metric,
+                          tables.as<float>() + q * shape.m * shape.k});
+      }
+      PqPrepared prepared(kernels, tables.as<float>(), count, shape.m, shape.bits);
+      std::vector<PqPool> pools(count, PqPool(k));
+      std::vector<RabitqHit> hits(count * PqPool::kRunRows);
+      RabitqHit* out[kRabitqQueries];
+      std::size_t counts[kRabitqQueries];
+      for (std::size_t q = 0; q < count; ++q) out[q] = hits.data() + q * PqPool::kRunRows;
+      for (std::size_t row = 0; row < n; row += PqPool::kRunRows) {
+        for (std::size_t q = 0; q < count; ++q) prepared.queries[q].threshold = pools[q].threshold();
+        kernels.pq_scan({data + row / kBlockRows * block_bytes, std::min(PqPool::kRunRows, n - row), shape.m,
+                         shape.bits, false, prepared.queries.data(), count, out, counts});
+        for (std::size_t q = 0; q < count; ++q) pools[q].add(out[q], counts[q], row);
+      }
+      for (std::size_t q = 0; q < count; ++q) {
+        pools[q].write(to_rows + (first + q) * k, to_similarities + (first + q) * k);
+      }
+    });
+  }
+  return py::make_tuple(rows, similarities);
+}
+
+inline Floats pq_sum(const Floats& tables, const Bytes& codes, const std::optional<Array<std::uint32_t>>& which) {
+  const int bits = table_bits(tables, "pq_sum");
+  const std::size_t nq = rows_of(tables), m = static_cast<std::size_t>(tables.shape(1));
+  check_shape(codes, pq_code_bytes(m, bits), "pq_sum", "codes");
+  const std::size_t n = rows_of(codes), count = which ? static_cast<std::size_t>(which->size()) : n;
+  const std::uint32_t* rows = which ? which->data() : nullptr;
+  for (std::size_t i = 0; rows != nullptr && i < count; ++i) {
+    require(rows[i] < n, "pq_sum", "row numbers below " + std::to_string(n), std::to_string(rows[i]));
+  }
+  Floats out({nq, count});
+  const float* from = tables.data();
+  const std::uint8_t* data = codes.data();
+  float* to = out.mutable_data();
+  const py::gil_scoped_release unlocked;
+  const Kernels& kernels = cpu::active_kernels();
+  parallel_for(nq, num_threads(), [&](std::size_t q) {
+    kernels.pq_sum({from + q * (m << bits), data, m, bits, rows, count, to + q * count});
+  });
+  return out;
+}
+
+inline void register_pq(py::module_& m) {
+  m.def("pq_encode", &pq_encode, py::arg("rows").noconvert(), py::arg("codebooks").noconvert(),
+        py::arg("biases").noconvert(), py::kw_only(), py::arg("inverse_norms").noconvert() = py::none(),
+        py::arg("weight") = 0.0f, py::arg("sweeps") = 0,
+        "Rows (n, d), codebooks (m, d/m, 2^bits) and biases -|c|^2/2 -> codes (n, m) or, at 4 bits, (n, ceil(m/2)).");
+  m.def("pq_update", &pq_update, py::arg("rows").noconvert(), py::arg("codes").noconvert(), py::arg("m"),
+        py::arg("bits"), "Sums (m, 2^bits, d/m) and counts (m, 2^bits) of the rows of each codeword.");
+  m.def("pq_table", &pq_table, py::arg("queries").noconvert(), py::arg("codebooks").noconvert(), py::arg("metric"),
+        "Queries (nq, d) -> inner products with, or minus squared distances to, every codeword (nq, m, 2^bits).");
+  m.def("pq_pack", &pq_pack, py::arg("table").noconvert(),
+        "A table (m, 16) in 6-bit entries as the level in use lays them out: entries, step, base.");
+  m.def("pq_scan", &pq_scan, py::arg("tables").noconvert(), py::arg("blocks").noconvert(), py::arg("n"), py::kw_only(),
+        py::arg("terms"), py::arg("thresholds").noconvert(),
+        "One pass of 1 to 4 queries' tables (nq, m, 2^bits) over blocks: (rows, similarities) of each.");
+  m.def("pq_topk", &pq_topk, py::arg("queries").noconvert(), py::arg("codebooks").noconvert(),
+        py::arg("blocks").noconvert(), py::arg("n"), py::arg("k"), py::arg("metric"),
+        "The k best rows of blocks without terms for each query: rows (nq, k), similarities (nq, k).");
+  m.def("pq_sum", &pq_sum, py::arg("tables").noconvert(), py::arg("codes").noconvert(),
+        py::arg("which").noconvert() = py::none(),
+        "Sums of table entries over all codes, or over codes `which` -> (nq, count).");
+}
+
+}  // namespace tessella::bind

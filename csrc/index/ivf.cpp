@@ -1,0 +1,514 @@
+#include "index/ivf.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <string>
+
+#include "common/convert.h"
+#include "common/parallel.h"
+#include "tessella/errors.h"
+
+namespace tessella {
+
+namespace {
+
+constexpr std::size_t kFewestRows = 39;  // a list: fewer training rows make poor centroids
+constexpr std::size_t kFewestToDecide = 256;
+constexpr float kSoar = 2.0f;                 // weight of the part of a second residual that lies along the first
+constexpr std::size_t kSpillCandidates = 32;  // lists among which the second home is looked for
+constexpr std::size_t kShrinkRows = 64;       // rows for each list that decide on its shrink
+constexpr std::size_t kSpillRows = 1024;      // rows of a task: centroids are packed anew for each
+
+[[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::kInvalidArgument, what); }
+
+RowConfig without_b1(RowConfig config) {
+  std::erase_if(config.codecs, [](const Codec& codec) { return codec.kind == Codec::Kind::kB1; });
+  return config;
+}
+
+RowConfig centroid_rows(const RowConfig& config) {
+  return {config.dim, config.metric, false, parse_codecs({"B1", "U8"}), config.seed};
+}
+
+}  // namespace
+
+std::size_t default_lists(std::size_t rows) {
+  std::size_t lists = 1;
+  while (2 * lists * 2 * lists <= 2 * 64 * rows && lists < 65'536) lists *= 2;  // the power of two next to 8 sqrt(n)
+  while (lists > 1 && lists * 8 > rows) lists /= 2;
+  return lists;
+}
+
+// For each row its one or two lists.
+struct IvfIndex::Homes {
+  std::vector<std::uint32_t> lists;  // (n, homes)
+};
+
+// 1-bit codes of rows' residuals from their lists' centroids.
+struct IvfIndex::Entries {
+  struct Factors { float scale, error, term; };
+  std::vector<std::uint8_t> bits;  // (n, homes, D/8)
+  std::vector<Factors> factors;    // (n, homes)
+};
+
+IvfIndex::IvfIndex(IvfConfig config, KernelsFn kernels)
+    : config_(std::move(config)),
+      rows_(without_b1(config_.rows), kernels),
+      centroids_(centroid_rows(config_.rows), kernels),
+      lists_(config_.rows.codecs.front().kind == Codec::Kind::kB1 ? rabitq_block_bytes(rows_.padded(), true) : 0) {
+  if (config_.lists > UINT32_MAX / 2) refuse("index: expected fewer lists; got " + std::to_string(config_.lists));
+}
+
+std::size_t IvfIndex::size() const {
+  const auto reading = lock_.read();
+  return ids_.size();
+}
+
+std::size_t IvfIndex::nbytes() const {
+  const auto reading = lock_.read();
+  return ids_.nbytes() + rows_.nbytes() + centroids_.nbytes() + lists_.nbytes() +
+         (homes_[0].capacity() + homes_[1].capacity()) * sizeof(std::uint32_t);
+}
+
+bool IvfIndex::trained() const {
+  const auto reading = lock_.read();
+  return trained_;
+}
+
+std::size_t IvfIndex::lists() const {
+  const auto reading = lock_.read();
+  return lists_.count();
+}
+
+bool IvfIndex::contains(std::int64_t id) const {
+  const auto reading = lock_.read();
+  return ids_.find(id) >= 0;
+}
+
+std::vector<std::int64_t> IvfIndex::ids() const {
+  const auto reading = lock_.read();
+  std::vector<std::int64_t> out(ids_.size());
+  for (std::size_t row = 0; row < out.size(); ++row) out[row] = ids_.id(row);
+  return out;
+}
+
+std::vector<std::size_t> IvfIndex::list_sizes() const {
+  const auto reading = lock_.read();
+  std::vector<std::size_t> sizes(lists_.count());
+  for (std::size_t l = 0; l < sizes.size(); ++l) sizes[l] = lists_[l].size;
+  return sizes;
+}
+
+void IvfIndex::centroids(float* out) const {
+  const auto reading = lock_.read();
+  for (std::size_t l = 0; l < lists_.count(); ++l) centroids_.decode(l, out + l * config().dim);
+}
+
+// ---- training ------------------------------------------------------------------------------------------------------
+
+void IvfIndex::train(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress) {
+  const std::lock_guard writing(writer_);
+  if (n == 0) refuse("train: expected at least one row; got 0");
+  if (ids_.size() != 0) {
+    refuse("train: expected an empty index, since stored codes depend on the centroids; got one of " +
+           std::to_string(ids_.size()) + " rows");
+  }
+  train_locked(x, n, threads, progress);
+}
+
+void IvfIndex::train_locked(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress) {
+  if (config_.lists == 0 && n < kFewestToDecide) {
+    refuse("train: expected at least " + std::to_string(kFewestToDecide) +
+           " rows to decide on a number of lists, or a spec that has one, such as IVF16; got " + std::to_string(n));
+  }
+  const std::size_t lists = config_.lists != 0 ? config_.lists : default_lists(n);
+  if (n < lists) {
+    refuse("train: expected at least as many rows as lists, " + std::to_string(lists) + ", and better " +
+           std::to_string(kFewestRows) + " times as many; got " + std::to_string(n));
+  }
+  const std::vector<float> rows = rows_.prepared(x, n);
+  const bool spherical = config().metric == Metric::kInnerProduct;
+  const KmeansConfig how{.k = lists, .iterations = 3, .spherical = spherical, .seed = config().seed, .sample = 256};
+  const KmeansResult found = kmeans_train(rows_.kernels(), rows.data(), n, config().dim, how, threads, progress);
+  std::vector<float> mean = rows_.mean(x, n);
+  const auto publishing = lock_.write();
+  rows_.set_centre(mean);
+  centroids_.set_centre(std::move(mean));
+  set_centroids(found.centroids.data(), lists, threads);
+  fit_shrinks(rows.data(), n, threads);
+  refresh_centroids();
+  trained_ = true;
+}
+
+void IvfIndex::set_centroids(const float* centroids, std::size_t count, std::size_t threads) {
+  const EncodedRows codes = centroids_.encode(centroids, count, threads);
+  centroids_.resize(count);
+  for (std::size_t l = 0; l < count; ++l) centroids_.store(codes, l, l);
+  lists_.reset(count);
+}
+
+// Under inner product centroids have unit length, which makes them good signposts, but their rows' mean lies nearer to
+// the origin: codes are taken about the point of the centroid's line (from the centre) that fits the rows best.
+void IvfIndex::fit_shrinks(const float* rows, std::size_t n, std::size_t threads) {
+  shrinks_.assign(lists_.count(), 1.0f);
+  if (config().metric == Metric::kL2) return;
+  const std::size_t padded = rows_.padded(), d = config().dim;
+  n = std::min(n, kShrinkRows * lists_.count());
+  std::vector<float> centroids(lists_.count() * d), rotated(lists_.count() * padded), similarity(n);
+  std::vector<std::uint32_t> nearest(n);
+  for (std::size_t l = 0; l < lists_.count(); ++l) {
+    centroids_.decode(l, centroids.data() + l * d);
+    centroids_.decode_residual(l, rotated.data() + l * padded);
+  }
+  kmeans_nearest(rows_.kernels(), rows, n, d, centroids.data(), lists_.count(), true, threads, nearest.data(),
+                 similarity.data());
+  std::vector<double> along(lists_.count(), 0.0), norm2(lists_.count(), 0.0);
+  std::vector<std::size_t> counts(lists_.count(), 0);
+  std::vector<float> residual(padded);
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t l = nearest[i];
+    rows_.rotate(rows + i * d, 1, residual.data());
+    float product;
+    rows_.kernels().exact_score({residual.data(), rotated.data() + l * padded, ScalarType::kF32, padded,
+                                 Metric::kInnerProduct, nullptr, 1, &product, nullptr});
+    along[l] += product;
+    ++counts[l];
+  }
+  for (std::size_t l = 0; l < lists_.count(); ++l) {
+    for (std::size_t j = 0; j < padded; ++j) norm2[l] += double{rotated[l * padded + j]} * rotated[l * padded + j];
+    if (counts[l] == 0 || norm2[l] == 0.0) continue;
+    shrinks_[l] = static_cast<float>(std::clamp(along[l] / static_cast<double>(counts[l]) / norm2[l], 0.0, 1.0));
+  }
+}
+
+// What a list's codes are taken about, (D) after rotation and about the centre.
+void IvfIndex::centre_of(std::size_t list, float* centre) const {
+  centroids_.decode_residual(list, centre);
+  for (std::size_t j = 0; j < rows_.padded(); ++j) centre[j] *= shrinks_[list];
+}
+
+// What follows from the centroids' codes and the centre.
+void IvfIndex::refresh_centroids() {
+  const std::size_t padded = rows_.padded();
+  const std::vector<float> origin(config().dim, 0.0f);
+  rotated_centre_.assign(padded, 0.0f);
+  if (config().metric == Metric::kInnerProduct) {
+    rows_.kernels().rotate_forward(
+        {rows_.signs().data(), rows_.centre().data(), 1, config().dim, origin.data(), rotated_centre_.data(), nullptr});
+  }
+  anchors_norm2_.resize(lists_.count());
+  std::vector<float> centroid(padded);
+  for (std::size_t l = 0; l < lists_.count(); ++l) {
+    centre_of(l, centroid.data());
+    double norm2 = 0.0;
+    for (std::size_t j = 0; j < padded; ++j) {
+      const double anchor = double{centroid[j]} + rotated_centre_[j];
+      norm2 += anchor * anchor;
+    }
+    anchors_norm2_[l] = static_cast<float>(norm2);
+  }
+}
+
+// ---- adding --------------------------------------------------------------------------------------------------------
+
+// The nearest list of each row and, where lists spill, the one of its kSpillCandidates nearest whose residual r' costs
+// least by SOAR's measure |r'|^2 + lambda <r', r>^2 / |r|^2, r being the residual from the nearest (Sun et al., 2024).
+IvfIndex::Homes IvfIndex::nearest_lists(const float* x, std::size_t n, std::size_t threads) const {
+  const std::size_t d = config().dim, count = lists_.count(), homes = this->homes();
+  std::vector<float> centroids(count * d);
+  for (std::size_t l = 0; l < count; ++l) centroids_.decode(l, centroids.data() + l * d);
+  Homes out{std::vector<std::uint32_t>(n * homes, kNone)};
+  if (homes == 1 || count < 2) {
+    std::vector<std::uint32_t> nearest(n);
+    std::vector<float> similarity(n);
+    kmeans_nearest(rows_.kernels(), x, n, d, centroids.data(), count, config().metric == Metric::kInnerProduct, threads,
+                   nearest.data(), similarity.data());
+    for (std::size_t i = 0; i < n; ++i) out.lists[i * homes] = nearest[i];
+    return out;
+  }
+  const std::size_t wanted = std::min(kSpillCandidates, count);
+  parallel_for((n + kSpillRows - 1) / kSpillRows, threads, [&](std::size_t tile) {
+    const std::size_t first = tile * kSpillRows, rows = std::min(kSpillRows, n - first);
+    std::vector<Candidate> best(rows * wanted, Candidate{-std::numeric_limits<float>::infinity(), -1});
+    AlignedBuffer scratch(rows_.kernels().exact_topk_scratch(rows, count, d, wanted));
+    rows_.kernels().exact_topk({x + first * d, rows, centroids.data(), ScalarType::kF32, count, d, config().metric, 0,
+                                nullptr, wanted, best.data(), scratch.data(), nullptr});
+    for (std::size_t i = 0; i < rows; ++i) {
+      const std::span candidates(best.data() + i * wanted, wanted);
+      std::uint32_t* lists = out.lists.data() + (first + i) * homes;
+      lists[0] = static_cast<std::uint32_t>(candidates[0].row);
+      lists[1] = second_home(x + (first + i) * d, centroids.data(), candidates);
+    }
+  });
+  return out;
+}
+
+// Of the candidates, best first and the first one being the home, the one that SOAR's measure likes best.
+std::uint32_t IvfIndex::second_home(const float* row, const float* centroids,
+                                    std::span<const Candidate> candidates) const {
+  const std::size_t d = config().dim;
+  const float* home = centroids + static_cast<std::size_t>(candidates[0].row) * d;
+  std::vector<float> residual(d);
+  for (std::size_t j = 0; j < d; ++j) residual[j] = row[j] - home[j];
+  std::array<std::uint32_t, kSpillCandidates> which;
+  std::array<float, kSpillCandidates> along, distance;
+  const std::size_t count = candidates.size();
+  for (std::size_t i = 0; i < count; ++i) which[i] = static_cast<std::uint32_t>(candidates[i].row);
+  const auto score = [&](const float* query, Metric metric, const void* rows, const std::uint32_t* numbers,
+                         std::size_t wanted, float* to) {
+    rows_.kernels().exact_score({query, rows, ScalarType::kF32, d, metric, numbers, wanted, to, nullptr});
+  };
+  score(residual.data(), Metric::kInnerProduct, centroids, which.data(), count, along.data());
+  score(row, Metric::kL2, centroids, which.data(), count, distance.data());
+  float on_row, length2;
+  score(residual.data(), Metric::kInnerProduct, row, nullptr, 1, &on_row);
+  score(residual.data(), Metric::kInnerProduct, residual.data(), nullptr, 1, &length2);
+  std::size_t best = 1;
+  float least = std::numeric_limits<float>::infinity();
+  for (std::size_t i = 1; i < count; ++i) {
+    const float shared = on_row - along[i];  // <r, x - c>
+    const float cost = -distance[i] + (length2 > 0.0f ? kSoar * shared * shared / length2 : 0.0f);
+    if (cost >= least) continue;
+    least = cost;
+    best = i;
+  }
+  return which[best];
+}
+
+// Estimates are taken about the list's anchor a: <q, r> = <q - a, r> + <a, r>, and the first term's error grows with
+// |q - a|, which is short in a list that is near the query. The query's tables hold <s, q>; what is missing is the
+// row's own: scale <s, a> - <a, r>, its term. (L2 adds |r|^2, and counts the rest twice.)
+IvfIndex::Entries IvfIndex::encode_entries(const float* residuals, const std::uint32_t* homes, std::size_t n) const {
+  const std::size_t padded = rows_.padded(), columns = padded / 8, each = this->homes();
+  const bool l2 = config().metric == Metric::kL2;
+  Entries out{std::vector<std::uint8_t>(n * each * columns), std::vector<Entries::Factors>(n * each)};
+  std::vector<float> centroid(padded), residual(padded);
+  for (std::size_t i = 0; i < n * each; ++i) {
+    if (homes[i] == kNone) continue;
+    centre_of(homes[i], centroid.data());
+    const float* row = residuals + i / each * padded;
+    for (std::size_t j = 0; j < padded; ++j) residual[j] = row[j] - centroid[j];
+    RabitqFactors factors;
+    rows_.kernels().rabitq_encode(residual.data(), padded, out.bits.data() + i * columns, &factors);
+    double signed_sum = 0.0, along = 0.0;
+    for (std::size_t j = 0; j < padded; ++j) {
+      const double anchor = double{centroid[j]} + rotated_centre_[j];
+      signed_sum += residual[j] >= 0.0f ? anchor : -anchor;
+      along += anchor * residual[j];
+    }
+    const double off = double{factors.scale} * signed_sum;
+    const double term = l2 ? factors.norm2 + 2.0 * off : off - along;
+    out.factors[i] = {factors.scale, factors.error, static_cast<float>(term)};
+  }
+  return out;
+}
+
+void IvfIndex::append_row(const Entries& entries, std::size_t i, const std::uint32_t* homes, std::uint32_t row) {
+  const std::size_t each = this->homes(), columns = rows_.padded() / 8;
+  for (std::size_t h = 0; h < each; ++h) {
+    if (homes[h] == kNone) continue;
+    const auto [block, lane] = lists_.append(homes[h], row);
+    if (block == nullptr) continue;
+    const Entries::Factors& factors = entries.factors[i * each + h];
+    put_b1(block, lane, rows_.padded(), entries.bits.data() + (i * each + h) * columns, factors.scale, factors.error,
+           factors.term);
+  }
+}
+
+void IvfIndex::check_new_ids(std::span<const std::int64_t> ids) {
+  const std::lock_guard writing(writer_);
+  ids_.check_new(ids, "add");
+}
+
+void IvfIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads) {
+  const std::lock_guard writing(writer_);
+  const std::size_t before = ids_.size(), d = config().dim, each = homes();
+  if (n > kMaxRows - before) refuse("add: an index holds at most " + std::to_string(kMaxRows) + " rows");
+  if (!ids.empty()) ids_.check_new(ids, "add");
+  if (n == 0) return;
+  if (!trained_) train_locked(x, n, threads, {});
+
+  for (std::size_t first = 0; first < n; first += kPublishRows * 16) {
+    const std::size_t count = std::min(kPublishRows * 16, n - first);
+    const std::vector<float> rows = rows_.prepared(x + first * d, count);
+    const Homes found = nearest_lists(rows.data(), count, threads);
+    const EncodedRows stored = rows_.encode(x + first * d, count, threads);
+    const std::size_t tiles = (count + kTileRows - 1) / kTileRows;
+    std::vector<Entries> entries(scans_b1() ? tiles : 0);
+    parallel_for(entries.size(), threads, [&](std::size_t tile) {
+      const std::size_t from = tile * kTileRows, rows_here = std::min(kTileRows, count - from);
+      std::vector<float> residuals(rows_here * rows_.padded());
+      rows_.rotate(rows.data() + from * d, rows_here, residuals.data());
+      entries[tile] = encode_entries(residuals.data(), found.lists.data() + from * each, rows_here);
+    });
+    const auto publishing = lock_.write();
+    const std::size_t base = before + first;
+    if (count * 4 > lists_.entries()) {  // so many that everything is laid out anew
+      std::vector<std::uint32_t> more(lists_.count(), 0);
+      for (const std::uint32_t list : found.lists) {
+        if (list != kNone) ++more[list];
+      }
+      lists_.reserve(more);
+    }
+    rows_.resize(base + count);
+    for (std::size_t h = 0; h < each; ++h) homes_[h].resize(base + count);
+    for (std::size_t i = 0; i < count; ++i) {
+      rows_.store(stored, i, base + i);
+      for (std::size_t h = 0; h < each; ++h) homes_[h][base + i] = found.lists[i * each + h];
+      append_row(scans_b1() ? entries[i / kTileRows] : Entries{}, i % kTileRows, found.lists.data() + i * each,
+                 static_cast<std::uint32_t>(base + i));
+    }
+    ids.empty() ? ids_.append_next(count) : ids_.append(ids.subspan(first, count));
+  }
+}
+
+// ---- changing ------------------------------------------------------------------------------------------------------
+
+void IvfIndex::drop_entries(std::uint32_t row) {
+  for (std::size_t h = 0; h < homes(); ++h) {
+    const std::uint32_t list = homes_[h][row];
+    if (list == kNone) continue;
+    lists_.remove(list, lists_.find(list, row),
+                  [&](const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in) {
+                    move_b1(from, out, to, in, rows_.padded(), true);
+                  });
+  }
+}
+
+void IvfIndex::renumber_row(std::uint32_t from, std::uint32_t to) {
+  rows_.move(from, to);
+  for (std::size_t h = 0; h < homes(); ++h) {
+    homes_[h][to] = homes_[h][from];
+    if (homes_[h][to] != kNone) lists_.renumber(homes_[h][to], from, to);
+  }
+}
+
+void IvfIndex::remove(std::span<const std::int64_t> ids) {
+  const std::lock_guard writing(writer_);
+  check_unique(ids, "remove");
+  rows_of(ids_, ids, "remove");
+  const auto publishing = lock_.write();
+  for (const std::int64_t id : ids) {
+    const auto row = static_cast<std::uint32_t>(ids_.find(id));
+    const auto last = static_cast<std::uint32_t>(ids_.size() - 1);
+    drop_entries(row);
+    if (row != last) renumber_row(last, row);
+    ids_.remove(row);
+  }
+  rows_.resize(ids_.size());
+  for (std::size_t h = 0; h < homes(); ++h) homes_[h].resize(ids_.size());
+}
+
+void IvfIndex::update(std::span<const std::int64_t> ids, const float* x, std::size_t threads) {
+  const std::lock_guard writing(writer_);
+  check_unique(ids, "update");
+  const std::vector<std::size_t> rows = rows_of(ids_, ids, "update");
+  if (ids.empty()) return;
+  const std::size_t n = ids.size(), each = homes();
+  const std::vector<float> values = rows_.prepared(x, n);
+  const Homes found = nearest_lists(values.data(), n, threads);
+  const EncodedRows stored = rows_.encode(x, n, threads);
+  Entries entries;
+  if (scans_b1()) {
+    std::vector<float> residuals(n * rows_.padded());
+    rows_.rotate(values.data(), n, residuals.data());
+    entries = encode_entries(residuals.data(), found.lists.data(), n);
+  }
+  const auto publishing = lock_.write();
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto row = static_cast<std::uint32_t>(rows[i]);
+    drop_entries(row);
+    rows_.store(stored, i, row);
+    for (std::size_t h = 0; h < each; ++h) homes_[h][row] = found.lists[i * each + h];
+    append_row(entries, i, found.lists.data() + i * each, row);
+  }
+}
+
+// From the finest codec or, where there is B1 alone, from the row's code in its first list.
+void IvfIndex::decode(std::size_t row, float* out) const {
+  if (!rows_.config().codecs.empty()) return rows_.decode(row, out);
+  const std::uint32_t list = homes_[0][row];
+  const std::size_t at = lists_.find(list, static_cast<std::uint32_t>(row)), lane = at % kBlockRows;
+  const std::size_t padded = rows_.padded();
+  const std::uint8_t* block = lists_[list].blocks + at / kBlockRows * lists_.block_bytes();
+  const float scale = f16_to_f32(reinterpret_cast<const std::uint16_t*>(block + padded / 8 * kBlockRows)[lane]);
+  std::vector<float> residual(padded), scratch(padded);
+  centre_of(list, residual.data());
+  for (std::size_t j = 0; j < padded; ++j) {
+    residual[j] += (block[j / 8 * kBlockRows + lane] >> (j % 8)) & 1 ? scale : -scale;
+  }
+  rows_.kernels().rotate_inverse(
+      {rows_.signs().data(), residual.data(), 1, config().dim, rows_.centre().data(), out, scratch.data()});
+}
+
+void IvfIndex::reconstruct(std::span<const std::int64_t> ids, float* out) const {
+  const auto reading = lock_.read();
+  const std::vector<std::size_t> rows = rows_of(ids_, ids, "reconstruct");
+  for (std::size_t i = 0; i < rows.size(); ++i) decode(rows[i], out + i * config().dim);
+}
+
+void IvfIndex::compact(std::size_t) {
+  const std::lock_guard writing(writer_);
+  const auto publishing = lock_.write();
+  lists_.compact();
+}
+
+// ---- files ---------------------------------------------------------------------------------------------------------
+
+IvfSnapshot IvfIndex::snapshot() {
+  const auto publishing = lock_.write();  // lists are copied before the next write
+  IvfSnapshot snapshot{ids_.size(),     ids_.next_id(),       {},       rows_.centre(),   lists_.count(),
+                       rows_.columns(), centroids_.columns(), shrinks_, lists_.snapshot()};
+  if (const std::int64_t* ids = ids_.data()) snapshot.ids.emplace(ids, ids + ids_.size());
+  return snapshot;
+}
+
+// Every list entry must name a row there is, no row twice in a list, and every row as often as lists spill.
+std::array<std::vector<std::uint32_t>, IvfIndex::kHomes> IvfIndex::checked_homes(const IvfSnapshot& snapshot) const {
+  const auto refuse_file = [](const std::string& what) { throw Error(ErrorKind::kFormat, "load: " + what); };
+  std::array<std::vector<std::uint32_t>, kHomes> homes;
+  for (std::size_t h = 0; h < this->homes(); ++h) homes[h].assign(snapshot.rows, kNone);
+  for (std::size_t l = 0; l < snapshot.entries.size(); ++l) {
+    for (const std::uint32_t row : snapshot.entries[l].numbers()) {
+      if (row >= snapshot.rows) refuse_file("a list names a row that is not there");
+      std::size_t h = 0;
+      while (h < this->homes() && homes[h][row] != kNone) {
+        if (homes[h][row] == l) refuse_file("a list names a row twice");
+        ++h;
+      }
+      if (h == this->homes()) refuse_file("a row is in more lists than its spec allows");
+      homes[h][row] = static_cast<std::uint32_t>(l);
+    }
+  }
+  if (std::find(homes[0].begin(), homes[0].end(), kNone) != homes[0].end()) refuse_file("a row is in no list");
+  return homes;
+}
+
+void IvfIndex::restore(IvfSnapshot snapshot) {
+  const auto refuse_file = [](const std::string& what) { throw Error(ErrorKind::kFormat, "load: " + what); };
+  if (snapshot.rows > kMaxRows) refuse_file("the file claims more rows than an index can hold");
+  if (snapshot.centre.size() != config().dim) refuse_file("the centre does not have the index's dimension");
+  if (snapshot.ids && snapshot.ids->size() != snapshot.rows) refuse_file("there are not as many ids as rows");
+  if (snapshot.shrinks.size() != snapshot.lists) refuse_file("there are not as many shrinks as lists");
+  if (snapshot.entries.size() != snapshot.lists) refuse_file("there are not as many lists as centroids");
+  rows_.check_columns(snapshot.columns, snapshot.rows);
+  centroids_.check_columns(snapshot.centroids, snapshot.lists);
+  auto homes = checked_homes(snapshot);
+  IdMap ids = restored_ids(snapshot.ids, snapshot.rows, snapshot.next_id);
+  const std::lock_guard writing(writer_);
+  const auto publishing = lock_.write();
+  ids_ = std::move(ids);
+  homes_ = std::move(homes);
+  rows_.replace_columns(std::move(snapshot.columns));
+  rows_.set_centre(snapshot.centre);
+  centroids_.replace_columns(std::move(snapshot.centroids));
+  centroids_.set_centre(std::move(snapshot.centre));
+  lists_.restore(std::move(snapshot.entries));
+  shrinks_ = std::move(snapshot.shrinks);
+  trained_ = snapshot.lists > 0;
+  refresh_centroids();
+}
+
+}  // namespace tessella

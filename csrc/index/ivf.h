@@ -1,0 +1,120 @@
+// The inverted file: rows are kept in lists by nearest centroid, and a search looks into the lists nearest to the
+// query.
+//
+// Row store and inverted lists are two things. The finer codecs lie in columns by row number (rows.h), once a row; the
+// lists hold row numbers and 1-bit codes of residuals from their centroid (lists.h), twice a row where lists spill.
+// Centroids are rows of their own, B1+U8 about the same centre: a query's tables serve them too, and a centroid *is*
+// what its 8-bit code says.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <mutex>
+
+#include "index/fair_lock.h"
+#include "index/kmeans.h"
+#include "index/lists.h"
+#include "index/rows.h"
+#include "index/search.h"
+
+namespace tessella {
+
+struct IvfConfig {
+  RowConfig rows;         // codecs as the spec has them, B1 included
+  std::size_t lists = 0;  // 0: from the number of training rows, 8 * sqrt(n), a power of two
+  bool spill = false;     // each row in a second list too (SOAR)
+};
+
+std::size_t default_lists(std::size_t rows);
+
+struct IvfSnapshot {
+  std::size_t rows = 0;
+  std::int64_t next_id = 0;
+  std::optional<std::vector<std::int64_t>> ids;
+  std::vector<float> centre;
+  std::size_t lists = 0;  // 0: not trained
+  std::map<std::string, Column> columns, centroids;
+  std::vector<float> shrinks;  // (lists)
+  std::vector<InvertedLists::List> entries;
+};
+
+struct IvfRequest {
+  SearchRequest search;
+  std::size_t nprobe;
+};
+
+class IvfIndex {
+ public:
+  IvfIndex(IvfConfig config, KernelsFn kernels);
+
+  const RowConfig& config() const { return config_.rows; }
+  bool spills() const { return config_.spill; }
+  std::size_t size() const;
+  std::size_t nbytes() const;
+  bool trained() const;
+  std::size_t lists() const;  // 0 before training
+  bool contains(std::int64_t id) const;
+  std::vector<std::int64_t> ids() const;
+  std::vector<std::size_t> list_sizes() const;
+  void centroids(float* out) const;  // (lists, dim)
+
+  // Centre and centroids from rows (n, dim); an error once there are rows.
+  void train(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress);
+  void check_new_ids(std::span<const std::int64_t> ids);
+  void add(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads);
+  void remove(std::span<const std::int64_t> ids);
+  void update(std::span<const std::int64_t> ids, const float* x, std::size_t threads);
+  void reconstruct(std::span<const std::int64_t> ids, float* out) const;
+  // Splits lists that have grown too long, gives up those that have grown too short, and puts lists in order.
+  void compact(std::size_t threads);
+
+  void search(const IvfRequest& request) const;
+  std::vector<std::vector<RangeHit>> range_search(const float* queries, std::size_t nq, float threshold, float epsilon,
+                                                  std::size_t nprobe, std::size_t threads) const;
+
+  IvfSnapshot snapshot();
+  void restore(IvfSnapshot snapshot);
+  std::map<std::string, std::size_t> column_layout() const { return rows_.layout(); }
+  std::map<std::string, std::size_t> centroid_layout() const { return centroids_.layout(); }
+  std::size_t list_block_bytes() const { return lists_.block_bytes(); }
+
+ private:
+  friend class IvfScan;
+  struct Homes;  // lists of rows on their way in
+  struct Entries;
+
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  static constexpr std::size_t kHomes = 2;
+
+  bool scans_b1() const { return lists_.block_bytes() != 0; }
+  std::size_t homes() const { return config_.spill ? 2 : 1; }
+  void train_locked(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress);
+  void set_centroids(const float* centroids, std::size_t count, std::size_t threads);
+  void fit_shrinks(const float* rows, std::size_t n, std::size_t threads);
+  void centre_of(std::size_t list, float* centre) const;
+  void refresh_centroids();
+  Homes nearest_lists(const float* x, std::size_t n, std::size_t threads) const;
+  std::uint32_t second_home(const float* row, const float* centroids, std::span<const Candidate> candidates) const;
+  Entries encode_entries(const float* residuals, const std::uint32_t* homes, std::size_t n) const;
+  void append_row(const Entries& entries, std::size_t i, const std::uint32_t* homes, std::uint32_t row);
+  void decode(std::size_t row, float* out) const;
+  std::array<std::vector<std::uint32_t>, kHomes> checked_homes(const IvfSnapshot& snapshot) const;
+  void drop_entries(std::uint32_t row);
+  void renumber_row(std::uint32_t from, std::uint32_t to);
+
+  IvfConfig config_;
+  Rows rows_;       // by row number; without B1
+  Rows centroids_;  // by list; B1+U8
+  bool trained_ = false;
+
+  mutable FairLock lock_;
+  std::mutex writer_;
+  IdMap ids_;
+  InvertedLists lists_;
+  std::array<std::vector<std::uint32_t>, kHomes> homes_;  // lists of each row
+  std::vector<float> shrinks_;                            // codes are taken about shrink * centroid
+  std::vector<float> anchors_norm2_;                      // |anchor|^2, see encode_entries
+  std::vector<float> rotated_centre_;                     // inner product: R(centre)
+};
+
+}  // namespace tessella

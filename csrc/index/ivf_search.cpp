@@ -1,0 +1,281 @@
+// Searching an inverted file: the nearest centroids by a B1+U8 scan of them, then their lists by the index's codecs.
+//
+// A query looks into its lists from the nearest on, so its threshold is sharp early, and skips a list in which no row
+// can reach it. What one query finds depends on nothing but itself, so results are the same in any batch and at any
+// number of threads.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+
+#include "common/parallel.h"
+#include "index/ivf.h"
+#include "index/selection.h"
+
+namespace tessella {
+
+namespace {
+
+constexpr std::size_t kTaskQueries = 32;     // queries that share one task's work space and scan of the centroids
+constexpr std::size_t kRangeRows = 4096;     // rows between two looks at the threshold
+constexpr std::size_t kGatherRows = 64;      // rows scored at once where lists hold no codes
+constexpr std::size_t kRawFactor = 4;        // a raw last stage re-scores this many times k
+constexpr std::size_t kFetchedBytes = 2048;  // of the next list, asked for while one is scanned
+
+struct Probe {
+  std::uint32_t list;
+  float add;  // similarity of the query and the list's centroid
+};
+
+// Room for one task. Hits are left unset: nobody reads beyond their count.
+struct WorkSpace {
+  AlignedBuffer tables;
+  std::array<std::unique_ptr<RabitqHit[]>, kRabitqQueries> hits;
+};
+
+}  // namespace
+
+class IvfScan {
+ public:
+  IvfScan(const IvfIndex& index, const IvfRequest& request, std::vector<float> queries)
+      : ix_(index),
+        config_(index.config()),
+        kernels_(index.rows_.kernels()),
+        request_(request.search),
+        nprobe_(std::min(request.nprobe, index.lists_.count())),
+        queries_(std::move(queries)),
+        scorer_(index.rows_, request.search.epsilon),
+        coarse_(index.centroids_, request.search.epsilon),
+        list_ids_(numbered(index.lists_.count())) {}
+
+  std::vector<std::vector<Candidate>> run() {
+    const std::size_t nq = request_.nq;
+    std::vector<std::vector<Candidate>> out(nq);
+    const std::size_t tasks = std::max((nq + kTaskQueries - 1) / kTaskQueries, std::min(nq, request_.threads));
+    parallel_for(tasks, request_.threads, [&](std::size_t task) {
+      const std::size_t first = nq * task / tasks, last = nq * (task + 1) / tasks;
+      WorkSpace space = work_space(last - first);
+      search_group(first, last - first, space, out.data() + first);
+    });
+    if (request_.counts != nullptr) *request_.counts = {scanned_, refined_, rescored_, probed_};
+    return out;
+  }
+
+  std::vector<Candidate> within(std::size_t q, float least) const;
+
+ private:
+  static IdMap numbered(std::size_t count) {
+    IdMap map;
+    map.append_next(count);
+    return map;
+  }
+  const float* query(std::size_t q) const { return queries_.data() + q * config_.dim; }
+  bool ends_raw() const { return config_.codecs.back().kind == Codec::Kind::kRaw; }
+  std::size_t keep() const {
+    return ends_raw() && ix_.rows_.column("codes") != nullptr ? kRawFactor * request_.k : request_.k;
+  }
+  WorkSpace work_space(std::size_t queries) const {
+    WorkSpace space{AlignedBuffer(queries * coarse_.table_bytes()), {}};
+    for (std::size_t i = 0; i < std::min(queries, kRabitqQueries); ++i) {
+      space.hits[i] = std::make_unique_for_overwrite<RabitqHit[]>(kRangeRows);
+    }
+    return space;
+  }
+
+  void search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std::vector<Candidate>* out);
+  void nearest_lists(const QueryTables* tables, std::size_t nq, WorkSpace& space, std::vector<Probe>* probes) const;
+  std::size_t scan_list(const QueryTables& tables, const Probe& probe, WorkSpace& space, Selection& found) const;
+  RabitqQuery for_list(const QueryTables& tables, const Probe& probe) const;
+  void fetch(const Probe& probe) const;
+  std::vector<Candidate> finished(std::size_t q, const std::vector<Ranked>& list);
+
+  const IvfIndex& ix_;
+  const RowConfig& config_;
+  const Kernels& kernels_;
+  const SearchRequest& request_;
+  std::size_t nprobe_;
+  std::vector<float> queries_;
+  RowScorer scorer_, coarse_;
+  IdMap list_ids_;
+  std::atomic<std::uint64_t> scanned_{0}, refined_{0}, rescored_{0}, probed_{0};
+};
+
+void IvfScan::search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std::vector<Candidate>* out) {
+  std::vector<QueryTables> tables(nq);
+  for (std::size_t i = 0; i < nq; ++i) {
+    tables[i] = coarse_.tables_for(query(q0 + i), space.tables.data() + i * coarse_.table_bytes());
+  }
+  std::vector<std::vector<Probe>> probes(nq);
+  nearest_lists(tables.data(), nq, space, probes.data());
+  std::size_t scanned = 0, probed = 0, refined = 0;
+  for (std::size_t i = 0; i < nq; ++i) {
+    Selection found(scorer_, tables[i], keep(), ix_.ids_, ix_.spills());
+    for (std::size_t p = 0; p < probes[i].size(); ++p) {
+      if (p + 1 < probes[i].size()) fetch(probes[i][p + 1]);
+      scanned += scan_list(tables[i], probes[i][p], space, found);
+    }
+    probed += probes[i].size();
+    out[i] = finished(q0 + i, found.finish());
+    refined += found.refined();
+  }
+  scanned_.fetch_add(scanned, std::memory_order_relaxed);
+  refined_.fetch_add(refined, std::memory_order_relaxed);
+  probed_.fetch_add(probed, std::memory_order_relaxed);
+}
+
+// A centroid's score by its 8-bit code is what estimates in its list are built on.
+void IvfScan::nearest_lists(const QueryTables* tables, std::size_t nq, WorkSpace& space,
+                            std::vector<Probe>* probes) const {
+  std::vector<Selection> found;
+  found.reserve(nq);
+  for (std::size_t i = 0; i < nq; ++i) found.emplace_back(coarse_, tables[i], nprobe_, list_ids_, false);
+  const Column& blocks = *ix_.centroids_.column("b1");
+  const std::size_t count = ix_.lists_.count();
+  std::array<RabitqQuery, kRabitqQueries> queries;
+  std::array<RabitqHit*, kRabitqQueries> hits{};
+  std::array<std::size_t, kRabitqQueries> counts{};
+  for (std::size_t first = 0; first < count;) {
+    const std::size_t range = first == 0 ? std::max<std::size_t>(128, 2 * nprobe_) : std::max<std::size_t>(first, 512);
+    const std::size_t end = std::min(
+        {count, (first / kChunkRows + 1) * kChunkRows, first + std::min(range, kRangeRows) / kBlockRows * kBlockRows});
+    for (std::size_t q = 0; q < nq; q += kRabitqQueries) {
+      const std::size_t together = std::min(kRabitqQueries, nq - q);
+      for (std::size_t i = 0; i < together; ++i) {
+        queries[i] = tables[q + i].b1;
+        queries[i].threshold = found[q + i].threshold();
+        hits[i] = space.hits[i].get();
+      }
+      kernels_.rabitq_scan({blocks.block(first / kBlockRows), end - first, ix_.rows_.padded(), scorer_.l2(),
+                            queries.data(), together, hits.data(), counts.data()});
+      for (std::size_t i = 0; i < together; ++i) found[q + i].offer(hits[i], counts[i], nullptr, first);
+    }
+    first = end;
+  }
+  for (std::size_t i = 0; i < nq; ++i) {
+    for (const Ranked& entry : found[i].finish()) {
+      probes[i].push_back({static_cast<std::uint32_t>(entry.by.row), entry.score});
+    }
+  }
+}
+
+void IvfScan::fetch(const Probe& probe) const {
+  const auto& list = ix_.lists_[probe.list];
+  const std::uint8_t* from = list.blocks != nullptr ? list.blocks : reinterpret_cast<const std::uint8_t*>(list.rows);
+  const std::size_t bytes = std::min<std::size_t>(
+      kFetchedBytes, list.blocks != nullptr ? list.size * (ix_.lists_.block_bytes() / kBlockRows) : list.size * 4);
+  for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
+}
+
+// <q, x> = <q, c> + <q - a, r> + <a, r>; see IvfIndex::encode_entries.
+RabitqQuery IvfScan::for_list(const QueryTables& tables, const Probe& probe) const {
+  RabitqQuery query = tables.b1;
+  float distance2 = -probe.add;
+  query.add = probe.add;
+  if (!scorer_.l2()) {
+    query.add = tables.add + ix_.shrinks_[probe.list] * (probe.add - tables.add);
+    distance2 = tables.raw_norm2 + ix_.anchors_norm2_[probe.list] - 2.0f * query.add;
+  }
+  query.epsilon = query.factor * request_.epsilon * std::sqrt(std::max(distance2, 0.0f));
+  return query;
+}
+
+// Rows looked at.
+std::size_t IvfScan::scan_list(const QueryTables& tables, const Probe& probe, WorkSpace& space,
+                               Selection& found) const {
+  const InvertedLists::List& list = ix_.lists_[probe.list];
+  if (!ix_.scans_b1()) {
+    for (std::size_t first = 0; first < list.size; first += kGatherRows) {
+      found.offer_rows(list.rows + first, std::min<std::size_t>(kGatherRows, list.size - first));
+    }
+    return list.size;
+  }
+  RabitqQuery query = for_list(tables, probe);
+  for (std::size_t first = 0; first < list.size; first += kRangeRows) {
+    query.threshold = found.threshold();
+    RabitqHit* hits = space.hits[0].get();
+    std::size_t count = 0;
+    kernels_.rabitq_scan({list.blocks + first / kBlockRows * ix_.lists_.block_bytes(),
+                          std::min<std::size_t>(kRangeRows, list.size - first), ix_.rows_.padded(), true, &query, 1,
+                          &hits, &count});
+    found.offer(hits, count, list.rows + first, 0);
+  }
+  return list.size;
+}
+
+std::vector<Candidate> IvfScan::finished(std::size_t q, const std::vector<Ranked>& ranked) {
+  std::vector<Candidate> list;
+  list.reserve(ranked.size());
+  for (const Ranked& entry : ranked) list.push_back({entry.score, entry.by.row});
+  if (ends_raw() && !scorer_.fine_is_raw()) {
+    for (Candidate& c : list) c.similarity = scorer_.exact(query(q), static_cast<std::size_t>(c.row));
+    rescored_.fetch_add(list.size(), std::memory_order_relaxed);
+  }
+  ix_.ids_.sort(list);
+  if (list.size() > request_.k) list.resize(request_.k);
+  return list;
+}
+
+// Every row of the probed lists whose similarity reaches `least`.
+std::vector<Candidate> IvfScan::within(std::size_t q, float least) const {
+  WorkSpace space = work_space(1);
+  const QueryTables tables = coarse_.tables_for(query(q), space.tables.data());
+  std::vector<Probe> probes;
+  nearest_lists(&tables, 1, space, &probes);
+  std::vector<Candidate> found;
+  SeenRows seen;
+  const auto offer = [&](std::uint32_t row, float similarity) {
+    if (ix_.spills() && !seen.insert(row)) return;
+    if (scorer_.fine() != nullptr && !ends_raw()) scorer_.score(tables, &row, 1, &similarity);
+    if (ends_raw()) similarity = scorer_.exact(query(q), row);
+    if (similarity >= least) found.push_back({similarity, row});
+  };
+  for (const Probe& probe : probes) {
+    const InvertedLists::List& list = ix_.lists_[probe.list];
+    if (!ix_.scans_b1()) {
+      for (const std::uint32_t row : list.numbers()) offer(row, 0.0f);
+      continue;
+    }
+    RabitqQuery query = for_list(tables, probe);
+    query.threshold = least;
+    for (std::size_t first = 0; first < list.size; first += kRangeRows) {
+      RabitqHit* hits = space.hits[0].get();
+      std::size_t count = 0;
+      kernels_.rabitq_scan({list.blocks + first / kBlockRows * ix_.lists_.block_bytes(),
+                            std::min<std::size_t>(kRangeRows, list.size - first), ix_.rows_.padded(), true, &query, 1,
+                            &hits, &count});
+      for (std::size_t i = 0; i < count; ++i) offer(list.rows[first + hits[i].row], hits[i].estimate);
+    }
+  }
+  ix_.ids_.sort(found);
+  return found;
+}
+
+// ---- the index's face ----------------------------------------------------------------------------------------------
+
+void IvfIndex::search(const IvfRequest& request) const {
+  const auto reading = lock_.read();
+  std::vector<std::vector<Candidate>> lists;
+  if (ids_.size() != 0 && request.search.nq != 0) {
+    lists = IvfScan(*this, request, rows_.prepared(request.search.queries, request.search.nq)).run();
+  }
+  report(request.search, lists, config().metric, ids_);
+}
+
+std::vector<std::vector<RangeHit>> IvfIndex::range_search(const float* queries, std::size_t nq, float threshold,
+                                                          float epsilon, std::size_t nprobe,
+                                                          std::size_t threads) const {
+  const auto reading = lock_.read();
+  std::vector<std::vector<RangeHit>> lists(nq);
+  if (ids_.size() == 0) return lists;
+  const float sign = config().metric == Metric::kL2 ? -1.0f : 1.0f;
+  const IvfRequest request{{queries, nq, 1, epsilon, threads, nullptr, nullptr}, nprobe};
+  const IvfScan scan(*this, request, rows_.prepared(queries, nq));
+  parallel_for(nq, threads, [&](std::size_t q) {
+    for (const Candidate& c : scan.within(q, sign * threshold)) {
+      lists[q].push_back({sign * c.similarity, ids_.id(static_cast<std::size_t>(c.row))});
+    }
+  });
+  return lists;
+}
+
+}  // namespace tessella

@@ -1,0 +1,280 @@
+#include "index/kmeans.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "common/buffer.h"
+#include "common/parallel.h"
+#include "common/random.h"
+
+namespace tessella {
+
+namespace {
+
+constexpr std::size_t kAssignRows = 2048;       // rows of a task: centroids are packed anew for each
+constexpr std::size_t kSplitIterations = 6;     // where a part's centroids only have to be a start
+constexpr std::size_t kPlusPlusRows = 64;       // rows looked at for each centroid that k-means++ draws
+constexpr std::size_t kPlusPlusCentroids = 64;  // beyond these, rows drawn at random do as well
+
+struct Data {
+  const Kernels& kernels;
+  const float* x;
+  std::size_t n, d;
+  bool spherical;
+  std::size_t threads;
+};
+
+double uniform(std::uint64_t seed, std::uint64_t i) {
+  return static_cast<double>(splitmix64(splitmix64(seed) + i) >> 11) * 0x1p-53;
+}
+
+// `count` different numbers below n, ascending: those with the smallest random keys.
+std::vector<std::size_t> draw(std::size_t n, std::size_t count, std::uint64_t seed) {
+  std::vector<std::size_t> order(n);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (count >= n) return order;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto j = i + static_cast<std::size_t>(uniform(seed, i) * static_cast<double>(n - i));
+    std::swap(order[i], order[std::min(j, n - 1)]);
+  }
+  order.resize(count);
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+void normalise(float* row, std::size_t d) {
+  double norm2 = 0.0;
+  for (std::size_t j = 0; j < d; ++j) norm2 += double{row[j]} * row[j];
+  if (norm2 == 0.0) return;
+  for (std::size_t j = 0; j < d; ++j) row[j] = static_cast<float>(row[j] / std::sqrt(norm2));
+}
+
+// Arthur & Vassilvitskii: each next centroid is drawn with probability proportional to its squared distance from those
+// there are.
+std::vector<float> plus_plus(const Data& data, std::size_t k, std::uint64_t seed) {
+  const std::vector<std::size_t> rows = draw(data.n, kPlusPlusRows * k, seed);
+  const std::vector<std::uint32_t> which(rows.begin(), rows.end());
+  std::vector<float> cost(rows.size(), std::numeric_limits<float>::max()), similarity(rows.size());
+  std::vector<float> centroids(k * data.d);
+  auto chosen = static_cast<std::size_t>(uniform(seed + 1, 0) * static_cast<double>(rows.size()));
+  for (std::size_t c = 0; c < k; ++c) {
+    const float* centroid = data.x + rows[std::min(chosen, rows.size() - 1)] * data.d;
+    std::memcpy(centroids.data() + c * data.d, centroid, data.d * sizeof(float));
+    data.kernels.exact_score({centroid, data.x, ScalarType::kF32, data.d, Metric::kL2, which.data(), which.size(),
+                              similarity.data(), nullptr});
+    double total = 0.0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      cost[i] = std::min(cost[i], -similarity[i]);
+      total += cost[i];
+    }
+    double left = uniform(seed + 1, c + 1) * total;
+    for (chosen = 0; chosen + 1 < rows.size() && (left -= cost[chosen]) >= 0.0;) ++chosen;
+  }
+  return centroids;
+}
+
+std::vector<float> sampled(const Data& data, std::size_t k, std::uint64_t seed) {
+  std::vector<float> centroids(k * data.d);
+  const std::vector<std::size_t> rows = draw(data.n, k, seed);
+  for (std::size_t c = 0; c < k; ++c) {
+    std::memcpy(centroids.data() + c * data.d, data.x + rows[c % rows.size()] * data.d, data.d * sizeof(float));
+  }
+  return centroids;
+}
+
+struct Assignment {
+  std::vector<std::uint32_t> nearest;
+  std::vector<float> similarity;
+};
+
+Assignment assign(const Data& data, const std::vector<float>& centroids) {
+  Assignment out{std::vector<std::uint32_t>(data.n), std::vector<float>(data.n)};
+  kmeans_nearest(data.kernels, data.x, data.n, data.d, centroids.data(), centroids.size() / data.d, data.spherical,
+                 data.threads, out.nearest.data(), out.similarity.data());
+  return out;
+}
+
+// Rows of each centroid, in order: row numbers and where each centroid's begin.
+struct Members {
+  std::vector<std::uint32_t> rows;
+  std::vector<std::size_t> begin;  // k + 1
+  std::size_t size(std::size_t c) const { return begin[c + 1] - begin[c]; }
+};
+
+Members members_of(const std::vector<std::uint32_t>& nearest, std::size_t k) {
+  Members members{std::vector<std::uint32_t>(nearest.size()), std::vector<std::size_t>(k + 1, 0)};
+  for (const std::uint32_t c : nearest) ++members.begin[c + 1];
+  std::partial_sum(members.begin.begin(), members.begin.end(), members.begin.begin());
+  std::vector<std::size_t> next(members.begin.begin(), members.begin.end() - 1);
+  for (std::size_t i = 0; i < nearest.size(); ++i) members.rows[next[nearest[i]]++] = static_cast<std::uint32_t>(i);
+  return members;
+}
+
+// A centroid without rows takes the row that lies farthest from the centroid of the largest cluster, which from then
+// on counts as half as large.
+void repair_empty(const Data& data, const Members& members, const Assignment& found, std::vector<float>& centroids) {
+  const std::size_t k = members.begin.size() - 1;
+  std::vector<std::size_t> sizes(k);
+  for (std::size_t c = 0; c < k; ++c) sizes[c] = members.size(c);
+  std::vector<char> taken(data.n, 0);
+  for (std::size_t c = 0; c < k; ++c) {
+    if (members.size(c) != 0) continue;
+    const auto largest = static_cast<std::size_t>(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
+    sizes[largest] /= 2;
+    std::size_t farthest = data.n;
+    for (std::size_t i = members.begin[largest]; i < members.begin[largest + 1]; ++i) {
+      const std::size_t row = members.rows[i];
+      if (taken[row]) continue;
+      if (farthest == data.n || found.similarity[row] < found.similarity[farthest]) farthest = row;
+    }
+    if (farthest == data.n) continue;
+    taken[farthest] = 1;
+    std::memcpy(centroids.data() + c * data.d, data.x + farthest * data.d, data.d * sizeof(float));
+    if (data.spherical) normalise(centroids.data() + c * data.d, data.d);
+  }
+}
+
+// Each centroid becomes the mean of its rows, summed in double precision and in row order.
+void update(const Data& data, const Members& members, std::vector<float>& centroids) {
+  const std::size_t k = members.begin.size() - 1;
+  parallel_for(k, data.threads, [&](std::size_t c) {
+    if (members.size(c) == 0) return;
+    std::vector<double> sum(data.d, 0.0);
+    for (std::size_t i = members.begin[c]; i < members.begin[c + 1]; ++i) {
+      const float* row = data.x + members.rows[i] * data.d;
+      for (std::size_t j = 0; j < data.d; ++j) sum[j] += row[j];
+    }
+    float* centroid = centroids.data() + c * data.d;
+    for (std::size_t j = 0; j < data.d; ++j)
+      centroid[j] = static_cast<float>(sum[j] / static_cast<double>(members.size(c)));
+    if (data.spherical) normalise(centroid, data.d);
+  });
+}
+
+double mean_cost(const Data& data, const Assignment& found) {
+  double sum = 0.0;
+  for (std::size_t i = 0; i < data.n; ++i) {
+    double norm2 = 0.0;
+    if (!data.spherical) {
+      const float* row = data.x + i * data.d;
+      for (std::size_t j = 0; j < data.d; ++j) norm2 += double{row[j]} * row[j];
+    }
+    sum += data.spherical ? 1.0 - found.similarity[i] : norm2 - 2.0 * found.similarity[i];
+  }
+  return sum / static_cast<double>(data.n);
+}
+
+KmeansResult lloyd(const Data& data, std::vector<float> centroids, std::size_t iterations,
+                   const KmeansProgress& progress) {
+  KmeansResult out;
+  const std::size_t k = centroids.size() / data.d;
+  for (std::size_t i = 0; i < iterations; ++i) {
+    const Assignment found = assign(data, centroids);
+    const Members members = members_of(found.nearest, k);
+    out.costs.push_back(mean_cost(data, found));
+    update(data, members, centroids);
+    repair_empty(data, members, found, centroids);
+    out.sizes.resize(k);
+    for (std::size_t c = 0; c < k; ++c) out.sizes[c] = members.size(c);
+    if (progress) progress(static_cast<double>(i + 1) / static_cast<double>(iterations));
+  }
+  out.centroids = std::move(centroids);
+  return out;
+}
+
+// Centroids for each part in proportion to its rows, at least one for a part that has any, k in all.
+std::vector<std::size_t> shares(const Members& parts, std::size_t k) {
+  const std::size_t count = parts.begin.size() - 1, n = parts.rows.size();
+  std::vector<std::size_t> share(count);
+  std::vector<double> rest(count);
+  std::size_t given = 0;
+  for (std::size_t p = 0; p < count; ++p) {
+    const double exact = static_cast<double>(parts.size(p)) * static_cast<double>(k) / static_cast<double>(n);
+    share[p] = std::min(parts.size(p), std::max<std::size_t>(parts.size(p) > 0, static_cast<std::size_t>(exact)));
+    rest[p] = exact - static_cast<double>(share[p]);
+    given += share[p];
+  }
+  for (; given < k; ++given) {
+    std::size_t best = count;
+    for (std::size_t p = 0; p < count; ++p) {
+      if (share[p] < parts.size(p) && (best == count || rest[p] > rest[best])) best = p;
+    }
+    ++share[best];
+    rest[best] -= 1.0;
+  }
+  for (; given > k; --given) {
+    const auto largest = static_cast<std::size_t>(std::max_element(share.begin(), share.end()) - share.begin());
+    --share[largest];
+  }
+  return share;
+}
+
+// About sqrt(k) parts, each split on its own.
+std::vector<float> split_twice(const Data& data, std::size_t k, std::uint64_t seed) {
+  const auto coarse = static_cast<std::size_t>(std::lround(std::sqrt(static_cast<double>(k))));
+  const KmeansResult top = lloyd(data, plus_plus(data, coarse, seed), kSplitIterations, {});
+  const Members parts = members_of(assign(data, top.centroids).nearest, coarse);
+  const std::vector<std::size_t> share = shares(parts, k);
+  std::vector<std::size_t> at(coarse + 1, 0);
+  std::partial_sum(share.begin(), share.end(), at.begin() + 1);
+  std::vector<float> centroids(k * data.d);
+  parallel_for(coarse, data.threads, [&](std::size_t p) {
+    if (share[p] == 0) return;
+    std::vector<float> rows(parts.size(p) * data.d);
+    for (std::size_t i = 0; i < parts.size(p); ++i) {
+      std::memcpy(rows.data() + i * data.d, data.x + parts.rows[parts.begin[p] + i] * data.d, data.d * sizeof(float));
+    }
+    const Data part{data.kernels, rows.data(), parts.size(p), data.d, data.spherical, 1};
+    std::vector<float> start = share[p] <= kPlusPlusCentroids ? plus_plus(part, share[p], seed + p + 1)
+                                                              : sampled(part, share[p], seed + p + 1);
+    const KmeansResult found = lloyd(part, std::move(start), kSplitIterations, {});
+    std::memcpy(centroids.data() + at[p] * data.d, found.centroids.data(), found.centroids.size() * sizeof(float));
+  });
+  return centroids;
+}
+
+}  // namespace
+
+void kmeans_nearest(const Kernels& kernels, const float* x, std::size_t n, std::size_t d, const float* centroids,
+                    std::size_t k, bool spherical, std::size_t threads, std::uint32_t* nearest, float* similarity) {
+  std::vector<float> offsets;
+  if (!spherical) {
+    offsets.resize(k);
+    for (std::size_t c = 0; c < k; ++c) {
+      double norm2 = 0.0;
+      for (std::size_t j = 0; j < d; ++j) norm2 += double{centroids[c * d + j]} * centroids[c * d + j];
+      offsets[c] = static_cast<float>(norm2 / 2.0);
+    }
+  }
+  parallel_for((n + kAssignRows - 1) / kAssignRows, threads, [&](std::size_t task) {
+    const std::size_t first = task * kAssignRows, count = std::min(kAssignRows, n - first);
+    AlignedBuffer scratch(kernels.kmeans_assign_scratch(count, k, d));
+    kernels.kmeans_assign({x + first * d, count, d, centroids, spherical ? nullptr : offsets.data(), k, nearest + first,
+                           similarity + first, scratch.data(), nullptr});
+  });
+}
+
+KmeansResult kmeans_train(const Kernels& kernels, const float* x, std::size_t n, std::size_t d,
+                          const KmeansConfig& config, std::size_t threads, const KmeansProgress& progress) {
+  std::vector<float> rows;
+  if (n > config.sample * config.k) {
+    const std::vector<std::size_t> drawn = draw(n, config.sample * config.k, config.seed);
+    rows.resize(drawn.size() * d);
+    for (std::size_t i = 0; i < drawn.size(); ++i)
+      std::memcpy(rows.data() + i * d, x + drawn[i] * d, d * sizeof(float));
+    x = rows.data();
+    n = drawn.size();
+  }
+  const Data data{kernels, x, n, d, config.spherical, threads};
+  std::vector<float> start = config.k >= kHierarchical        ? split_twice(data, config.k, config.seed)
+                             : config.k <= kPlusPlusCentroids ? plus_plus(data, config.k, config.seed)
+                                                              : sampled(data, config.k, config.seed);
+  if (config.spherical) {
+    for (std::size_t c = 0; c < config.k; ++c) normalise(start.data() + c * d, d);
+  }
+  return lloyd(data, std::move(start), config.iterations, progress);
+}
+
+}  // namespace tessella

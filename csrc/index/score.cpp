@@ -1,0 +1,123 @@
+#include "index/score.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace tessella {
+
+namespace {
+
+constexpr std::size_t kFetchedBytes = 512;  // of a row; the kernels fetch the rest
+
+}  // namespace
+
+RowScorer::RowScorer(const Rows& rows, float epsilon)
+    : rows_(rows),
+      kernels_(rows.kernels()),
+      epsilon_(epsilon),
+      b1_(rows.column("b1")),
+      codes_(rows.column("codes")),
+      scales_(rows.column("scales")),
+      norms2_(rows.column("norms2")),
+      raw_(rows.column("raw")) {
+  for (const Codec& codec : rows.config().codecs) {
+    if (fine_ == nullptr && codec.kind != Codec::Kind::kB1) fine_ = &codec;
+  }
+}
+
+std::size_t RowScorer::table_bytes() const { return rows_.padded() * 7 + rabitq_table_bytes(rows_.padded()); }
+
+QueryTables RowScorer::tables_for(const float* query, std::uint8_t* memory) const {
+  const std::size_t padded = rows_.padded(), d = rows_.config().dim;
+  QueryTables tables;
+  tables.raw = query;
+  tables.b1.table.entries = memory;
+  auto* rotated = reinterpret_cast<float*>(memory + rabitq_table_bytes(padded));
+  tables.rotated = rotated;
+  tables.scalar.words = reinterpret_cast<std::int16_t*>(rotated + padded);
+  tables.scalar.bytes = reinterpret_cast<std::int8_t*>(tables.scalar.words + padded);
+
+  const float* centre = rows_.centre().data();
+  kernels_.rotate_forward({rows_.signs().data(), query, 1, d, l2() ? centre : nullptr, rotated, nullptr});
+  double norm2 = 0.0, along = 0.0, raw = 0.0;
+  for (std::size_t j = 0; j < padded; ++j) norm2 += double{rotated[j]} * rotated[j];
+  for (std::size_t j = 0; j < d; ++j) {
+    along += double{query[j]} * centre[j];
+    raw += double{query[j]} * query[j];
+  }
+  tables.raw_norm2 = static_cast<float>(raw);
+  tables.add = static_cast<float>(l2() ? -norm2 : along);
+  kernels_.rabitq_table(rotated, padded, &tables.b1.table);
+  tables.b1.factor = factor();
+  tables.b1.add = tables.add;
+  tables.b1.epsilon = factor() * (epsilon_ * static_cast<float>(std::sqrt(norm2)));
+  kernels_.scalar_query(rotated, padded, &tables.scalar);
+  return tables;
+}
+
+float RowScorer::norm2(std::size_t row) const {
+  float value;
+  if (norms2_ != nullptr) {
+    std::memcpy(&value, norms2_->row(row), sizeof(value));
+  } else {
+    const std::uint8_t* block = b1_->block(row / kBlockRows);
+    std::memcpy(&value, block + kBlockRows * (rows_.padded() / 8 + 4) + row % kBlockRows * sizeof(value),
+                sizeof(value));
+  }
+  return value;
+}
+
+void RowScorer::score(const QueryTables& tables, const std::uint32_t* rows, std::size_t count, float* out) const {
+  const std::size_t d = rows_.config().dim;
+  if (fine_->kind == Codec::Kind::kRaw) {
+    std::array<const void*, kMostGathered> at;
+    for (std::size_t i = 0; i < count; ++i) at[i] = raw_->row(rows[i]);
+    kernels_.exact_score({tables.raw, nullptr, fine_->type, d, rows_.config().metric, nullptr, count, out, at.data()});
+    return;
+  }
+  std::array<const std::uint8_t*, kMostGathered> at;
+  std::array<const float*, kMostGathered> scales;
+  for (std::size_t i = 0; i < count; ++i) {
+    at[i] = codes_->row(rows[i]);
+    scales[i] = reinterpret_cast<const float*>(scales_->row(rows[i]));
+  }
+  kernels_.scalar_dot(
+      {&tables.scalar, nullptr, rows_.padded(), fine_->bits, fine_->grid, nullptr, count, out, at.data()});
+  for (std::size_t i = 0; i < count; ++i) {
+    out[i] = tables.add + factor() * *scales[i] * out[i];
+    if (l2()) out[i] -= norm2(rows[i]);
+  }
+}
+
+void RowScorer::fetch(std::uint32_t row) const {
+  const Column& column = fine_->kind == Codec::Kind::kRaw ? *raw_ : *codes_;
+  const std::uint8_t* code = column.row(row);
+  const std::size_t bytes = std::min(column.row_bytes(), kFetchedBytes);
+  for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(code + at);
+  if (scales_ != nullptr) __builtin_prefetch(scales_->row(row));
+}
+
+void RowScorer::score_run(const QueryTables& tables, std::size_t first, std::size_t count, float* out) const {
+  if (fine_->kind == Codec::Kind::kRaw) {
+    kernels_.exact_score({tables.raw, raw_->row(first), fine_->type, rows_.config().dim, rows_.config().metric, nullptr,
+                          count, out, nullptr});
+    return;
+  }
+  kernels_.scalar_dot(
+      {&tables.scalar, codes_->row(first), rows_.padded(), fine_->bits, fine_->grid, nullptr, count, out, nullptr});
+  const auto* scales = reinterpret_cast<const float*>(scales_->row(first));
+  for (std::size_t i = 0; i < count; ++i) {
+    out[i] = tables.add + factor() * scales[i] * out[i];
+    if (l2()) out[i] -= norm2(first + i);
+  }
+}
+
+float RowScorer::exact(const float* query, std::size_t row) const {
+  float similarity;
+  kernels_.exact_score({query, raw_->row(row), rows_.config().codecs.back().type, rows_.config().dim,
+                        rows_.config().metric, nullptr, 1, &similarity, nullptr});
+  return similarity;
+}
+
+}  // namespace tessella

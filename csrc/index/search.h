@@ -1,0 +1,51 @@
+// What a search is asked, what it costs, and where its results go: the same for every structure.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "index/ids.h"
+#include "tessella/types.h"
+
+namespace tessella {
+
+// Work of a search, summed over its queries. Exact and repeatable at one thread.
+struct SearchCounts {
+  std::uint64_t scanned = 0;   // rows looked at through the first codec
+  std::uint64_t refined = 0;   // rows looked at through the second
+  std::uint64_t rescored = 0;  // final candidates scored once more
+  std::uint64_t lists = 0;     // inverted lists looked into
+};
+
+struct SearchRequest {
+  const float* queries;  // (nq, dim)
+  std::size_t nq;
+  std::size_t k;
+  float epsilon;  // how many error bounds B1 keeps
+  std::size_t threads;
+  float* scores;      // (nq, k): similarity, or squared distance for L2
+  std::int64_t* ids;  // (nq, k), -1 where there are fewer rows
+  SearchCounts* counts = nullptr;
+};
+
+struct RangeHit {
+  float score;
+  std::int64_t id;
+};
+
+// Fills a request's results: ids and scores of lists that are best first.
+void report(const SearchRequest& request, const std::vector<std::vector<Candidate>>& lists, Metric metric,
+            const IdMap& ids);
+// Throws InvalidArgument when an id occurs twice.
+void check_unique(std::span<const std::int64_t> ids, const char* operation);
+// Row numbers of these ids; throws InvalidArgument for one that is not here.
+std::vector<std::size_t> rows_of(const IdMap& map, std::span<const std::int64_t> ids, const char* operation);
+
+// A map read from a file: the ids (absent: 0, 1, 2, …) of so many rows. Throws FormatError.
+IdMap restored_ids(const std::optional<std::vector<std::int64_t>>& ids, std::size_t rows, std::int64_t next_id);
+
+}  // namespace tessella

@@ -1,0 +1,73 @@
+// One query's way from B1 hits to its best rows: which hits are refined, when, and what they leave behind.
+//
+// A row's rank is decided by min(refined similarity, B1 upper bound). Then dropping a row because its upper bound lies
+// under the running threshold never changes the outcome, so results do not depend on the order of the scan or on the
+// number of threads. Reported scores are the refined ones.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "index/score.h"
+#include "index/topk.h"
+
+namespace tessella {
+
+// A candidate and the score that will be reported for it; the two differ where a refined score exceeds its bound.
+struct Ranked {
+  Candidate by;
+  float score;
+};
+
+// Row numbers met before. Grows as it fills.
+class SeenRows {
+ public:
+  bool insert(std::uint32_t row);  // false: was there already
+
+ private:
+  void grow();
+  std::vector<std::uint32_t> slots_ = std::vector<std::uint32_t>(512);  // row + 1; a power of two, half full at most
+  std::size_t count_ = 0;
+};
+
+class Selection {
+ public:
+  // keep: length of the list. once: rows may be offered twice and count once (lists that spill into each other).
+  Selection(const RowScorer& scorer, const QueryTables& tables, std::size_t keep, const IdMap& ids, bool once);
+
+  // Similarity below which a row's upper bound rules it out.
+  float threshold() const { return pool_.threshold(); }
+
+  // Hits of rows numbers[hit.row], or base + hit.row where there are no numbers.
+  void offer(const RabitqHit* hits, std::size_t count, const std::uint32_t* numbers, std::size_t base);
+  // Rows to be scored without a B1 estimate.
+  void offer_rows(const std::uint32_t* numbers, std::size_t count);
+  // Refines what was put off; best first, at most `keep`.
+  std::vector<Ranked> finish();
+
+  std::size_t refined() const { return refined_; }
+
+ private:
+  struct Deferred {
+    std::uint32_t row;
+    float upper;
+  };
+  void add(const Deferred& hit);
+  void flush();
+
+  static constexpr std::size_t kRefineRows = 32;  // rows refined between two looks at the threshold, at most
+  static constexpr std::size_t kEnough = 8;       // …, at least, but at the end
+
+  const RowScorer& scorer_;
+  const QueryTables& tables_;
+  std::size_t keep_;
+  bool once_;
+  TopK pool_;
+  std::vector<Deferred> deferred_;
+  SeenRows seen_;
+  std::size_t refined_ = 0, count_ = 0;
+  std::array<std::uint32_t, kRefineRows> rows_;
+  std::array<float, kRefineRows> uppers_;
+};
+
+}  // namespace tessella

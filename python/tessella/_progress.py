@@ -1,0 +1,45 @@
+"""Bars and callbacks for long work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from tessella.errors import InvalidArgument
+
+Progress: TypeAlias = bool | Callable[[float], None]
+
+
+@contextlib.contextmanager
+def shown(progress: Progress, what: str) -> Iterator[Callable[[float], None] | None]:
+    """A function to call with the share of the work done; None where nobody wants to know."""
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield None
+    else:
+        with _bar() as bar:
+            task = bar.add_task(what, total=1.0)
+            yield lambda share: bar.update(task, completed=share)
+
+
+@contextlib.contextmanager
+def counted(progress: bool | Callable[[int], None], total: int | None, what: str) -> Iterator[Callable[[int], None]]:
+    """A function to call with so many more rows done."""
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield lambda rows: None
+    else:
+        with _bar() as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda rows: bar.advance(task, rows)
+
+
+def _bar() -> Any:
+    try:
+        from rich.progress import Progress as Bar
+    except ImportError as error:
+        raise InvalidArgument('progress=True: expected rich; `pip install "tessella[cli]"` brings it') from error
+    return Bar()

@@ -1,0 +1,107 @@
+"""How much effort a recall takes: measured once, stored with the index, asked at every search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tessella.errors import InvalidArgument
+
+_EVERY = 16  # efforts up to here are all measured, larger ones in steps of a fifth
+_STEP = 1.2
+_ENOUGH = 3  # efforts in a row that add nothing end the measurement
+_LEAST_GAIN = 2e-4
+_IDLE_RECALL = 0.9  # below it a pause means nothing
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Recall of the true k best at rising effort (`nprobe`), as measured on some queries.
+
+    >>> curve = Calibration(k=10, queries=1000, efforts=(1, 2, 4), recalls=(0.7, 0.9, 0.96))
+    >>> curve.effort_for(0.93), curve.reaches(0.97)
+    (3, False)
+    """
+
+    k: int
+    queries: int
+    efforts: tuple[int, ...]
+    recalls: tuple[float, ...]
+
+    def reaches(self, recall: float) -> bool:
+        """Whether any measured effort has this recall."""
+        return max(self.recalls) >= recall
+
+    def effort_for(self, recall: float) -> int:
+        """The least effort that has this recall, between the measured ones by interpolation; else the largest."""
+        best = 0.0
+        for place, (effort, reached) in enumerate(zip(self.efforts, self.recalls, strict=True)):
+            if reached >= recall:
+                if place == 0 or reached <= best:
+                    return effort
+                below = self.efforts[place - 1]
+                share = (recall - best) / (reached - best)
+                return min(effort, math.ceil(below + share * (effort - below)))
+            best = max(best, reached)
+        return self.efforts[int(np.argmax(self.recalls))]
+
+    def recall_at(self, effort: int) -> float:
+        """The recall to expect at this effort."""
+        return float(np.interp(effort, self.efforts, self.recalls))
+
+    def as_config(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return {"k": self.k, "queries": self.queries, "efforts": list(self.efforts), "recalls": list(self.recalls)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Calibration:
+        """Out of a file; a ValueError where it makes no sense."""
+        k, queries = config["k"], config["queries"]
+        efforts, recalls = tuple(config["efforts"]), tuple(config["recalls"])
+        whole = all(type(value) is int and 0 <= value < 1 << 32 for value in (k, queries, *efforts))
+        shares = all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in recalls)
+        if not whole or not shares or not efforts or len(efforts) != len(recalls) or list(efforts) != sorted(efforts):
+            raise ValueError("its calibration is not one")
+        return cls(k, queries, efforts, tuple(map(float, recalls)))
+
+
+def measure(recall_at: Callable[[int], float], most_effort: int, *, k: int, queries: int) -> Calibration:
+    """Recall at rising effort until it rises no more."""
+    efforts: list[int] = []
+    recalls: list[float] = []
+    idle = 0
+    for effort in _efforts(most_effort):
+        efforts.append(effort)
+        recalls.append(recall_at(effort))
+        idle = idle + 1 if len(recalls) > 1 and recalls[-1] < max(recalls[:-1]) + _LEAST_GAIN else 0
+        if idle == _ENOUGH and recalls[-1] > _IDLE_RECALL:
+            break
+    return Calibration(k, queries, tuple(efforts), tuple(recalls))
+
+
+def share_found(ids: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> float:
+    """The share of the true rows (nq, k) among the ids (nq, k) that were found; -1 in `truth` is no row."""
+    wanted = truth >= 0
+    found = (truth[:, :, None] == ids[:, None, :]).any(axis=2) & wanted
+    return float(found.sum() / max(1, wanted.sum()))
+
+
+def check_recall(recall: float, operation: str) -> float:
+    """A share in (0, 1]."""
+    value = float(recall)
+    if not 0.0 < value <= 1.0:
+        raise InvalidArgument(f"{operation}: expected a recall above 0 and up to 1; got {recall}")
+    return value
+
+
+def _efforts(most: int) -> Iterator[int]:
+    effort = 1 if most > 0 else 0
+    while effort < most:
+        yield effort
+        effort = effort + 1 if effort < _EVERY else math.ceil(effort * _STEP)
+    yield most
