@@ -23,10 +23,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # instead of bench/, whose names are not top-level modules
 
-from bench.gpu import build, check, exact, machine  # noqa: E402
+from bench.gpu import beside, build, check, exact, machine  # noqa: E402
 
 CHECK_SECONDS = 150
-TOTAL_SECONDS = 430  # no measurement begins after that
+FAMILIES_SECONDS = 300  # no measurement of the families other than exact begins after that,
+TOTAL_SECONDS = 430  # and none at all after that
+FAMILIES = ("kmeans", "rabitq", "pq", "rotate", "scalar")
 
 
 def commit() -> str | None:
@@ -45,6 +47,21 @@ def measure_all(
         rows.append(exact.measure(torch, found, exact_topk, setting))
         print(exact.line(rows[-1], roofs), flush=True)
         torch.cuda.empty_cache()
+    return rows
+
+
+def measure_families(torch: Any, start: float) -> dict[str, list[Any]]:
+    """The families other than exact: a few settings each."""
+    rows: dict[str, list[Any]] = {family: [] for family in FAMILIES}
+    for family, made in rows.items():
+        settings = importlib.import_module(f"bench.gpu.{family}").comparisons(torch, build.load(family))
+        for name, prepare in settings:
+            if time.monotonic() - start > FAMILIES_SECONDS:
+                made.append({"not_measured": name})
+                continue
+            made.append(beside.measure(torch, name, prepare()))
+            print(beside.line(family, made[-1]), flush=True)
+            torch.cuda.empty_cache()
     return rows
 
 
@@ -71,9 +88,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 3 if isinstance(error, machine.Missing) else 1
     build_s = round(time.monotonic() - start, 1)
-    torch, exact_topk = importlib.import_module("torch"), build.load().exact_topk
+    torch = importlib.import_module("torch")
     torch.manual_seed(options.seed)
-    checks = check.run_checks(torch, exact_topk, options.seed, CHECK_SECONDS)
+    checks = check.run_checks(torch, build.load, options.seed, CHECK_SECONDS)
     print(f"built in {build_s} s; {checks['passed']} checks passed, {len(checks['failed'])} failed", flush=True)
     for failure in checks["failed"]:
         print(f"FAILED {failure}", file=sys.stderr)
@@ -84,7 +101,8 @@ def main() -> int:
     if not options.checks_only and not checks["failed"]:  # the time of a wrong result is of no interest
         result["roofs"] = machine.roofs(torch)
         print("roofs: " + ", ".join(f"{key} {value:,.0f}" for key, value in result["roofs"].items()), flush=True)
-        result["exact"] = measure_all(torch, found, exact_topk, result["roofs"], start)
+        result |= measure_families(torch, start)
+        result["exact"] = measure_all(torch, found, build.load("exact").exact_topk, result["roofs"], start)
     print(f"wrote {write(options.out, result)} after {time.monotonic() - start:.0f} s")
     return 1 if checks["failed"] else 0
 

@@ -38,15 +38,17 @@ def build(capability: str) -> Path:
     return module
 
 
-def load() -> Any:
-    """`tessella` as a bare package, so that its pure-Python parts and the new `_cuda` work where `_core` is not built.
+def load(family: str) -> Any:
+    """The door of a family, in `tessella` as a bare package, so that its pure-Python parts and the new `_cuda` work
+    where `_core` is not built.
 
     Nothing of an installed tessella takes part: the sources of this tree are what is checked and timed.
     """
-    package = types.ModuleType("tessella")
-    package.__path__ = [str(ROOT / "python" / "tessella"), str(MODULES)]
-    sys.modules["tessella"] = package
-    return importlib.import_module("tessella._cuda_exact")
+    if "tessella" not in sys.modules:
+        package = types.ModuleType("tessella")
+        package.__path__ = [str(ROOT / "python" / "tessella"), str(MODULES)]
+        sys.modules["tessella"] = package
+    return importlib.import_module(f"tessella._cuda_{family}")
 
 
 def _run(*command: str) -> None:

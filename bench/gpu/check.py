@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.device.exact_cases import check, large_cases, small_cases
-from tests.device.runner import search_with
+from tests.device import exact_cases, kmeans_cases, pq_cases, rabitq_cases, rotate_cases, scalar_cases
+from tests.device.runner import KmeansRunner, PqRunner, RabitqRunner, RotateRunner, ScalarRunner, search_with
+
+Door = Callable[[str], Any]  # the module of a family's door
+Body = tuple[Any, Callable[[Any], None]]  # a family's cases, and how one is checked
 
 
-def run_checks(torch: Any, exact_topk: Callable[..., Any], seed: int, limit_s: float) -> dict[str, Any]:
+def bodies(torch: Any, door: Door) -> list[Body]:
+    def reference(family: str) -> Any:
+        return importlib.import_module(f"tessella.reference.{family}")
+
+    search = search_with(torch, door("exact").exact_topk)
+    kmeans, rabitq = KmeansRunner(torch, door("kmeans")), RabitqRunner(torch, door("rabitq"))
+    scalar, rotate, pq = (
+        ScalarRunner(torch, door("scalar")), RotateRunner(torch, door("rotate")), PqRunner(torch, door("pq"))
+    )  # fmt: skip
+    return [
+        (exact_cases, lambda case: exact_cases.check(case, search, reference("exact").exact_topk)),
+        (kmeans_cases, lambda case: kmeans_cases.check(case, kmeans.assign)),
+        (rabitq_cases, lambda case: rabitq_cases.check(case, rabitq, reference("rabitq"))),
+        (rotate_cases, lambda case: rotate_cases.check(case, rotate.rotate, reference("rotate"))),
+        (scalar_cases, lambda case: scalar_cases.check(case, scalar.encode, reference("scalar"))),
+        (pq_cases, lambda case: pq_cases.check(case, pq, reference("pq"))),
+    ]
+
+
+def run_checks(torch: Any, door: Door, seed: int, limit_s: float) -> dict[str, Any]:
     """All cases, large ones last while time lasts. Returns counts and the messages of failures."""
-    reference = importlib.import_module("tessella.reference.exact")
-    search = search_with(torch, exact_topk)
     start, passed, skipped, failures = time.monotonic(), 0, 0, []
-    cases = [replace(case, seed=seed) for case in (*small_cases(), *large_cases())]
-    for case in cases:
+    every = bodies(torch, door)
+    small = ((case, check) for cases, check in every for case in cases.small_cases())
+    large = ((case, check) for cases, check in every for case in cases.large_cases())
+    for case, check in itertools.chain(small, large):
         if time.monotonic() - start > limit_s:
             skipped += 1
             continue
         try:
-            check(case, search, reference.exact_topk)
+            check(replace(case, seed=seed))
             passed += 1
         except AssertionError as error:
             failures.append(str(error))

@@ -1,19 +1,10 @@
-// The exact scan for device memory: check, name the device, call. Addresses are plain integers; tessella._cuda_exact
-// has checked the tensors they come from and keeps them alive until the stream is done with them.
+// The exact scan for device memory: check, name the device, call.
 #pragma once
 
-#include <pybind11/pybind11.h>
-
-#include <cstdint>
-#include <string>
-
+#include "bind/cuda_device.h"
 #include "cuda/exact.h"
-#include "cuda/runtime.h"
-#include "tessella/errors.h"
 
 namespace tessella::bind {
-
-namespace py = pybind11;
 
 inline ScalarType parse_scalar_type(const std::string& name) {
   if (name == "f32") return ScalarType::kF32;
@@ -24,42 +15,22 @@ inline ScalarType parse_scalar_type(const std::string& name) {
               "exact_topk: expected rows of type f32, f16, bf16 or u8; got '" + name + "'");
 }
 
-inline Metric parse_metric(const std::string& name) {
-  if (name == "l2") return Metric::kL2;
-  if (name == "ip") return Metric::kInnerProduct;
-  throw Error(ErrorKind::kInvalidArgument, "exact_topk: expected metric 'ip' or 'l2'; got '" + name + "'");
-}
-
-inline void check_device(int device) {
-  const int count = cuda::device_count();
-  if (count == 0) throw Error(ErrorKind::kDeviceUnavailable, "exact_topk: no CUDA device or no driver was found");
-  if (device >= 0 && device < count) return;
-  throw Error(ErrorKind::kInvalidArgument,
-              "exact_topk: expected a device below " + std::to_string(count) + "; got " + std::to_string(device));
-}
-
 inline void check_k(std::size_t k) {
   if (k >= 1 && k <= kMaxK) return;
   throw Error(ErrorKind::kInvalidArgument,
               "exact_topk: expected k in 1.." + std::to_string(kMaxK) + "; got " + std::to_string(k));
 }
 
-template <typename T>
-T* pointer(std::uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
 inline std::size_t cuda_exact_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k, int device) {
   check_k(k);
-  check_device(device);
+  check_device("exact_topk", device);
   const cuda::DeviceScope scope(device);
   return cuda::exact_search_scratch(nq, n, d, k);
 }
 
-inline void cuda_exact_topk(std::uintptr_t queries, std::size_t nq, std::uintptr_t rows, const std::string& type,
-                            std::size_t n, std::size_t d, const std::string& metric, std::uintptr_t ids, std::size_t k,
-                            std::uintptr_t scores, std::uintptr_t out_ids, std::uintptr_t scratch, int device,
-                            std::uintptr_t stream) {
+inline void cuda_exact_topk(Address queries, std::size_t nq, Address rows, const std::string& type, std::size_t n,
+                            std::size_t d, const std::string& metric, Address ids, std::size_t k, Address scores,
+                            Address out_ids, Address scratch, int device, Address stream) {
   check_k(k);
   const cuda::ExactSearch job{pointer<const float>(queries),
                               nq,
@@ -67,17 +38,14 @@ inline void cuda_exact_topk(std::uintptr_t queries, std::size_t nq, std::uintptr
                               parse_scalar_type(type),
                               n,
                               d,
-                              parse_metric(metric),
+                              parse_metric("exact_topk", metric),
                               pointer<const std::int64_t>(ids),
                               k,
                               pointer<float>(scores),
                               pointer<std::int64_t>(out_ids),
                               pointer<void>(scratch),
                               pointer<void>(stream)};
-  check_device(device);
-  const py::gil_scoped_release unlocked;
-  const cuda::DeviceScope scope(device);
-  cuda::exact_search(job);
+  on_device("exact_topk", device, [&] { cuda::exact_search(job); });
 }
 
 inline void register_cuda_exact(py::module_& m) {

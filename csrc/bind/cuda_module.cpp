@@ -2,6 +2,11 @@
 #include <pybind11/pybind11.h>
 
 #include "bind/cuda_exact.h"
+#include "bind/cuda_kmeans.h"
+#include "bind/cuda_pq.h"
+#include "bind/cuda_rabitq.h"
+#include "bind/cuda_rotate.h"
+#include "bind/cuda_scalar.h"
 #include "bind/errors.h"
 #include "cuda/runtime.h"
 
@@ -12,4 +17,9 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   m.def("device_count", &tessella::cuda::device_count, "CUDA devices that can be used; 0 without a driver.");
   m.def("device_name", &tessella::cuda::device_name, pybind11::arg("device"), "Model of a device.");
   tessella::bind::register_cuda_exact(m);
+  tessella::bind::register_cuda_kmeans(m);
+  tessella::bind::register_cuda_pq(m);
+  tessella::bind::register_cuda_rabitq(m);
+  tessella::bind::register_cuda_rotate(m);
+  tessella::bind::register_cuda_scalar(m);
 }

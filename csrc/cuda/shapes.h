@@ -19,7 +19,7 @@ struct ScanShape {
 constexpr ScanShape kDirectShape{8, 256, 256, 2};
 constexpr int kDirectRowsPerWarp = 4;
 
-// Product on the CUDA cores: 8 x 8 sums a thread, so a float read from shared memory meets 8 others.
+// Products on the CUDA cores (device/tile.h): 8 x 8 sums a thread.
 constexpr ScanShape kProductShape{128, 128, 256, 2};
 constexpr int kProductDepth = 16;    // dimensions in shared memory at once, twice
 constexpr int kProductThreads = 16;  // threads along each side of the tile
@@ -49,6 +49,24 @@ constexpr std::uint32_t kSpareSurvivors = 128;  // least room of a list beyond k
 constexpr std::size_t kSurvivorBytes = TSL_SURVIVOR_BYTES;  // limit of all lists together
 constexpr std::uint32_t kMaxSegments = 1024;
 constexpr std::uint32_t kWaves = 2;  // blocks in turn on a multiprocessor, so that the last wave costs less
+
+// Scans over blocks of 32 rows: a warp takes a block at a time, for up to this many queries.
+constexpr ScanShape kBlockShape{4, 32, 256, 4};
+
+// The same with tables of floats in shared memory, which leave room for fewer and larger blocks: four queries share a
+// block where their tables leave room for a second block on an H200, a single table may fill an A100's shared memory,
+// and what is larger still stays in global memory.
+constexpr ScanShape kTableShape{4, 32, 512, 2};
+constexpr std::size_t kTablesBytes = std::size_t{96} << 10;
+constexpr std::size_t kTableBytes = std::size_t{160} << 10;
+
+// Encoding by codebooks: dimensions in shared memory at once; practice has 2 to 16 in a piece.
+constexpr int kEncodeThreads = 256;
+constexpr int kEncodeDepth = 8;
+constexpr int kEncodeRows = 8;  // of a thread, each against 8 codewords at 8 bits, 4 at 4 bits
+
+constexpr int kRotateThreads = 128;                   // a block a row
+constexpr std::size_t kRotateMostDimensions = 40960;  // a row in an A100's shared memory
 
 constexpr int kMergeThreads = 256;   // a block a query
 constexpr int kFinishThreads = 128;  // a block a query

@@ -1,6 +1,10 @@
 #include "cuda/table.h"
 
 #include "cuda/exact.h"
+#include "cuda/kmeans.h"
+#include "cuda/pq.h"
+#include "cuda/rotate.h"
+#include "cuda/scalar.h"
 
 namespace tessella::cuda {
 
@@ -11,6 +15,14 @@ const Kernels& kernels() {
     made.exact_topk = &exact_topk;
     made.exact_topk_scratch = &exact_topk_scratch;
     made.exact_score = &exact_score;
+    made.kmeans_assign = &kmeans_assign;
+    made.kmeans_assign_scratch = &kmeans_assign_scratch;
+    // These name no stream: enqueued on the default one.
+    made.rotate_forward = [](const Rotate& job) { rotate_forward(job, nullptr); };
+    made.scalar_encode = [](const ScalarEncode& job) { scalar_encode(job, nullptr); };
+    made.pq_table = [](const PqTable& job) {
+      pq_table({job.query, 1, job.d, job.m, job.bits, job.codebooks, job.metric, job.table, nullptr});
+    };
     return made;
   }();
   return table;

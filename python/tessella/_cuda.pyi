@@ -6,7 +6,22 @@ from __future__ import annotations
 
 import typing
 
-__all__: list[str] = ["device_count", "device_name", "exact_topk", "exact_topk_scratch"]
+__all__: list[str] = [
+    "device_count",
+    "device_name",
+    "exact_topk",
+    "exact_topk_scratch",
+    "kmeans_assign",
+    "kmeans_assign_scratch",
+    "pq_encode",
+    "pq_scan",
+    "pq_table",
+    "rabitq_encode",
+    "rabitq_planes",
+    "rabitq_scan",
+    "rotate_forward",
+    "scalar_encode",
+]
 
 def device_count() -> int:
     """
@@ -49,6 +64,176 @@ def exact_topk_scratch(
 ) -> int:
     """
     Bytes of scratch that exact_topk needs.
+    """
+
+def kmeans_assign(
+    *,
+    rows: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    centroids: typing.SupportsInt | typing.SupportsIndex,
+    offsets: typing.SupportsInt | typing.SupportsIndex,
+    k: typing.SupportsInt | typing.SupportsIndex,
+    nearest: typing.SupportsInt | typing.SupportsIndex,
+    similarity: typing.SupportsInt | typing.SupportsIndex,
+    scratch: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the assignment over addresses of device memory; tessella._cuda_kmeans checks and calls it.
+    """
+
+def kmeans_assign_scratch(
+    n: typing.SupportsInt | typing.SupportsIndex,
+    k: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    device: typing.SupportsInt | typing.SupportsIndex,
+) -> int:
+    """
+    Bytes of scratch that kmeans_assign needs.
+    """
+
+def pq_encode(
+    *,
+    rows: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    m: typing.SupportsInt | typing.SupportsIndex,
+    bits: typing.SupportsInt | typing.SupportsIndex,
+    codebooks: typing.SupportsInt | typing.SupportsIndex,
+    biases: typing.SupportsInt | typing.SupportsIndex,
+    codes: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the encoding over addresses of device memory; tessella._cuda_pq checks and calls it.
+    """
+
+def pq_scan(
+    *,
+    blocks: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    m: typing.SupportsInt | typing.SupportsIndex,
+    bits: typing.SupportsInt | typing.SupportsIndex,
+    terms: bool,
+    tables: typing.SupportsInt | typing.SupportsIndex,
+    nq: typing.SupportsInt | typing.SupportsIndex,
+    thresholds: typing.SupportsInt | typing.SupportsIndex,
+    hits: typing.SupportsInt | typing.SupportsIndex,
+    capacity: typing.SupportsInt | typing.SupportsIndex,
+    counts: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue a scan over addresses of device memory; tessella._cuda_pq checks and calls it.
+    """
+
+def pq_table(
+    *,
+    queries: typing.SupportsInt | typing.SupportsIndex,
+    nq: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    m: typing.SupportsInt | typing.SupportsIndex,
+    bits: typing.SupportsInt | typing.SupportsIndex,
+    codebooks: typing.SupportsInt | typing.SupportsIndex,
+    metric: str,
+    tables: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the tables of queries; tessella._cuda_pq checks and calls it.
+    """
+
+def rabitq_encode(
+    *,
+    residuals: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    padded: typing.SupportsInt | typing.SupportsIndex,
+    bits: typing.SupportsInt | typing.SupportsIndex,
+    factors: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the encoding over addresses of device memory; tessella._cuda_rabitq checks and calls it.
+    """
+
+def rabitq_planes(
+    *,
+    queries: typing.SupportsInt | typing.SupportsIndex,
+    nq: typing.SupportsInt | typing.SupportsIndex,
+    padded: typing.SupportsInt | typing.SupportsIndex,
+    words: typing.SupportsInt | typing.SupportsIndex,
+    steps: typing.SupportsInt | typing.SupportsIndex,
+    sums: typing.SupportsInt | typing.SupportsIndex,
+    planes: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the cutting of queries into planes; tessella._cuda_rabitq checks and calls it.
+    """
+
+def rabitq_scan(
+    *,
+    blocks: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    padded: typing.SupportsInt | typing.SupportsIndex,
+    terms: bool,
+    words: typing.SupportsInt | typing.SupportsIndex,
+    steps: typing.SupportsInt | typing.SupportsIndex,
+    sums: typing.SupportsInt | typing.SupportsIndex,
+    planes: typing.SupportsInt | typing.SupportsIndex,
+    nq: typing.SupportsInt | typing.SupportsIndex,
+    factor: typing.SupportsFloat | typing.SupportsIndex,
+    adds: typing.SupportsInt | typing.SupportsIndex,
+    epsilons: typing.SupportsInt | typing.SupportsIndex,
+    thresholds: typing.SupportsInt | typing.SupportsIndex,
+    hits: typing.SupportsInt | typing.SupportsIndex,
+    capacity: typing.SupportsInt | typing.SupportsIndex,
+    counts: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue a scan over addresses of device memory; tessella._cuda_rabitq checks and calls it.
+    """
+
+def rotate_forward(
+    *,
+    signs: typing.SupportsInt | typing.SupportsIndex,
+    rows: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    centre: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the rotation over addresses of device memory; tessella._cuda_rotate checks and calls it.
+    """
+
+def scalar_encode(
+    *,
+    residuals: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    padded: typing.SupportsInt | typing.SupportsIndex,
+    bits: typing.SupportsInt | typing.SupportsIndex,
+    lloyd: bool,
+    codes: typing.SupportsInt | typing.SupportsIndex,
+    scales: typing.SupportsInt | typing.SupportsIndex,
+    norms2: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the encoding over addresses of device memory; tessella._cuda_scalar checks and calls it.
     """
 
 __version__: str

@@ -1,14 +1,12 @@
-"""Exact search over torch tensors in CUDA memory: check, allocate, enqueue on torch's current stream.
-
-torch is looked up among the loaded modules, never imported: whoever has a CUDA tensor has loaded it.
-"""
+"""Exact search over torch tensors in CUDA memory: check, allocate, enqueue on torch's current stream."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-from tessella.errors import DeviceUnavailable, InvalidArgument, UnsupportedType
+from tessella._cuda_tensors import cuda_module, told
+from tessella.errors import InvalidArgument, UnsupportedType
 
 KINDS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "u8"}
 MAX_K = 2048
@@ -39,12 +37,10 @@ def exact_topk(queries: Any, rows: Any, k: int, metric: str, ids: Any = None) ->
         ids = _checked_ids(torch, ids, rows)
     queries = _ready(queries.to(torch.float32))
     rows = _ready(rows)
-    module = _module()
+    module = cuda_module("exact_topk")
     scores = torch.empty((nq, k), dtype=torch.float32, device=rows.device)
     found = torch.empty((nq, k), dtype=torch.int64, device=rows.device)
     scratch_bytes = module.exact_topk_scratch(nq, n, d, k, device=device)
-    # torch's allocator hands memory of the current stream back to that stream alone, so letting go of the scratch,
-    # or of a copy made above, before the kernels have run is safe.
     scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=rows.device)
     module.exact_topk(
         queries=queries.data_ptr(), nq=nq, rows=rows.data_ptr(), type=_kind(rows), n=n, d=d, metric=metric,
@@ -52,14 +48,6 @@ def exact_topk(queries: Any, rows: Any, k: int, metric: str, ids: Any = None) ->
         scratch=scratch.data_ptr(), device=device, stream=torch.cuda.current_stream(rows.device).cuda_stream,
     )  # fmt: skip
     return scores, found
-
-
-def _module() -> Any:
-    try:
-        from tessella import _cuda
-    except ImportError as error:
-        raise DeviceUnavailable("exact_topk: this build of tessella has no CUDA module") from error
-    return _cuda
 
 
 def _kind(tensor: Any) -> str:
@@ -102,11 +90,7 @@ def _checked_device(queries: Any, rows: Any) -> int:
 
 def _checked_ids(torch: Any, ids: Any, rows: Any) -> Any:
     if not isinstance(ids, torch.Tensor) or ids.dtype != torch.int64 or ids.device != rows.device:
-        raise UnsupportedType(f"exact_topk: expected ids as an int64 tensor on {rows.device}; got {_told(ids)}")
+        raise UnsupportedType(f"exact_topk: expected ids as an int64 tensor on {rows.device}; got {told(ids)}")
     if tuple(ids.shape) != (rows.shape[0],):
         raise InvalidArgument(f"exact_topk: expected ids of shape ({rows.shape[0]},); got {tuple(ids.shape)}")
     return _ready(ids)
-
-
-def _told(x: Any) -> str:
-    return f"{x.dtype} on {x.device}" if hasattr(x, "device") else type(x).__name__

@@ -1,13 +1,22 @@
-"""Runs the shared cases on a real CUDA device through tessella's Python door."""
+"""Runs the shared cases on a real CUDA device through tessella's Python doors."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 from tests.device.exact_cases import Array, Search
+from tests.device.rabitq_cases import HIT
 
 POISON_BYTES = 256 << 20
+
+
+def device_is_there() -> bool:
+    if importlib.util.find_spec("tessella._cuda") is None or importlib.util.find_spec("torch") is None:
+        return False
+    return bool(importlib.import_module("tessella._cuda").device_count())
 
 
 def poison(torch: Any) -> None:
@@ -15,18 +24,99 @@ def poison(torch: Any) -> None:
     torch.full((POISON_BYTES,), 0xFF, dtype=torch.uint8, device="cuda")
 
 
-def search_with(torch: Any, exact_topk: Callable[..., Any]) -> Search:
-    """`exact_topk` over NumPy arrays; uint16 rows are bfloat16 patterns."""
+def on_device(torch: Any, x: Array | None) -> Any:
+    """uint16 rows are bfloat16 patterns."""
+    if x is None:
+        return None
+    if x.dtype == "uint16":
+        return torch.from_numpy(x.view("int16")).cuda().view(torch.bfloat16)
+    return torch.from_numpy(x).cuda()
 
-    def on_device(x: Array) -> Any:
-        if x.dtype == "uint16":
-            return torch.from_numpy(x.view("int16")).cuda().view(torch.bfloat16)
-        return torch.from_numpy(x).cuda()
+
+def search_with(torch: Any, exact_topk: Callable[..., Any]) -> Search:
+    """`exact_topk` over NumPy arrays."""
 
     def search(queries: Array, rows: Array, k: int, metric: str, ids: Array | None) -> tuple[Array, Array]:
-        arguments = on_device(queries), on_device(rows), k, metric, None if ids is None else on_device(ids)
+        arguments = on_device(torch, queries), on_device(torch, rows), k, metric, on_device(torch, ids)
         poison(torch)
         scores, found = exact_topk(*arguments)
         return scores.cpu().numpy(), found.cpu().numpy()
 
     return search
+
+
+class Runner:
+    """The kernels of one door over NumPy arrays."""
+
+    def __init__(self, torch: Any, door: Any) -> None:
+        self.torch, self.door = torch, door
+
+    def put(self, *arrays: Array | None) -> list[Any]:
+        tensors = [on_device(self.torch, x) for x in arrays]
+        poison(self.torch)
+        return tensors
+
+    @staticmethod
+    def hits(found: tuple[Any, Any]) -> tuple[Array, Array]:
+        hits, counts = (x.cpu().numpy() for x in found)
+        return hits.view(HIT)[..., 0], counts
+
+
+class KmeansRunner(Runner):
+    def assign(self, rows: Array, centroids: Array, offsets: Array | None) -> tuple[Array, Array]:
+        nearest, similarity = self.door.kmeans_assign(*self.put(rows, centroids, offsets))
+        return nearest.cpu().numpy(), similarity.cpu().numpy()
+
+
+class RabitqRunner(Runner):
+    def encode(self, residuals: Array) -> tuple[Array, Array]:
+        bits, factors = self.door.rabitq_encode(*self.put(residuals))
+        return bits.cpu().numpy(), factors.cpu().numpy()
+
+    def planes(self, queries: Array, planes: int) -> tuple[Array, Array, Array]:
+        cut = self.door.rabitq_planes(*self.put(queries), planes)
+        return cut.words.cpu().numpy().view("uint32"), cut.steps.cpu().numpy(), cut.sums.cpu().numpy()
+
+    def scan(
+        self, queries: Array, blocks: Array, n: int, *, terms: bool, planes: int, factor: float, adds: Array,
+        epsilons: Array, thresholds: Array, capacity: int,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        cut = self.door.rabitq_planes(*self.put(queries), planes)
+        stored, *bounds = self.put(blocks, adds, epsilons, thresholds)
+        names = ("adds", "epsilons", "thresholds")
+        return self.hits(
+            self.door.rabitq_scan(
+                stored, n, cut, terms=terms, factor=factor, capacity=capacity, **dict(zip(names, bounds, strict=True))
+            )
+        )
+
+
+class RotateRunner(Runner):
+    def rotate(self, rows: Array, signs: Array, centre: Array | None) -> Array:
+        out: Array = self.door.rotate_forward(*self.put(rows, signs.view("int64"), centre)).cpu().numpy()
+        return out
+
+
+class ScalarRunner(Runner):
+    def encode(self, residuals: Array, bits: int, grid: str) -> tuple[Array, Array, Array]:
+        codes, scales, norms2 = self.door.scalar_encode(*self.put(residuals), bits, grid)
+        return codes.cpu().numpy(), scales.cpu().numpy(), norms2.cpu().numpy()
+
+
+class PqRunner(Runner):
+    def encode(self, rows: Array, bits: int, codebooks: Array, biases: Array) -> Array:
+        assert codebooks.shape[2] == 1 << bits
+        codes: Array = self.door.pq_encode(*self.put(rows, codebooks, biases)).cpu().numpy()
+        return codes
+
+    def tables(self, queries: Array, bits: int, codebooks: Array, metric: str) -> Array:
+        assert codebooks.shape[2] == 1 << bits
+        tables: Array = self.door.pq_table(*self.put(queries, codebooks), metric).cpu().numpy()
+        return tables
+
+    def scan(
+        self, blocks: Array, n: int, bits: int, *, terms: bool, tables: Array, thresholds: Array, capacity: int
+    ) -> tuple[Array, Array]:
+        assert tables.shape[2] == 1 << bits
+        stored, table, bounds = self.put(blocks, tables, thresholds)
+        return self.hits(self.door.pq_scan(stored, n, table, terms=terms, thresholds=bounds, capacity=capacity))

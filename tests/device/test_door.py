@@ -44,6 +44,35 @@ def test_bad_input_is_a_sentence(arguments: tuple[Any, ...], error: type[Excepti
         exact_topk(*arguments)
 
 
+def call(family: str, name: str, *arguments: Any, **options: Any) -> Any:
+    return getattr(importlib.import_module(f"tessella._cuda_{family}"), name)(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "arguments", "error", "sentence"),
+    [
+        (
+            "kmeans",
+            "kmeans_assign",
+            (np.zeros((2, 4)), tensor(3, 4)),
+            UnsupportedType,
+            "rows as a torch tensor of float32",
+        ),
+        ("kmeans", "kmeans_assign", (tensor(2, 4), tensor(3, 4)), UnsupportedType, "rows on one CUDA device .*got cpu"),
+        ("kmeans", "kmeans_assign", (tensor(2), tensor(3, 4)), InvalidArgument, r"rows of shape \(n, d\); got \(2,\)"),
+        ("rabitq", "rabitq_encode", (tensor(2, 4, dtype="int32"),), UnsupportedType, "got torch.int32 on cpu"),
+        ("rotate", "rotate_forward", (tensor(2, 4, 1), None), InvalidArgument, r"rows of shape \(n, d\)"),
+        ("scalar", "scalar_encode", (tensor(2), 8), InvalidArgument, r"residuals of shape \(n, D\); got \(2,\)"),
+        ("pq", "pq_table", (tensor(2, 4), tensor(2, 2), "ip"), InvalidArgument, r"codebooks of shape \(m, d/m, k\)"),
+    ],
+)
+def test_every_door_refuses_in_a_sentence(
+    family: str, name: str, arguments: tuple[Any, ...], error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=f"{name}: expected .*{sentence}"):
+        call(family, name, *arguments)
+
+
 def test_the_module_says_that_there_is_no_device() -> None:
     if importlib.util.find_spec("tessella._cuda") is None:
         pytest.skip("tessella._cuda is not built here")
@@ -54,5 +83,7 @@ def test_the_module_says_that_there_is_no_device() -> None:
         cuda.device_name(0)
     with pytest.raises(DeviceUnavailable, match="no CUDA device or no driver"):
         cuda.exact_topk_scratch(1, 1, 1, 1, device=0)
+    with pytest.raises(DeviceUnavailable, match="kmeans_assign: no CUDA device or no driver"):
+        cuda.kmeans_assign_scratch(1, 1, 1, device=0)
     with pytest.raises(InvalidArgument, match=r"k in 1\.\.2048; got 0"):
         cuda.exact_topk_scratch(1, 1, 1, 0, device=0)

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 
 import pytest
 
 from tessella.reference import exact as reference
 from tests.device.exact_cases import Case, check, large_cases, small_cases
-from tests.device.runner import search_with
+from tests.device.runner import device_is_there, search_with
 
-
-def _device_is_there() -> bool:
-    if importlib.util.find_spec("tessella._cuda") is None or importlib.util.find_spec("torch") is None:
-        return False
-    return bool(importlib.import_module("tessella._cuda").device_count())
-
-
-if not _device_is_there():
+if not device_is_there():
     pytest.skip("needs tessella._cuda, torch and a CUDA device", allow_module_level=True)
 
 

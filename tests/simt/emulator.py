@@ -82,12 +82,14 @@ class Emulator:
         )  # fmt: skip
         return scores, found
 
-    def score(self, query: Array, rows: Array, metric: str, which: Array | None) -> Array:
-        count = len(rows) if which is None else len(which)
+    def score(self, query: Array, rows: Array, metric: str, which: Array | None, gather: Array | None = None) -> Array:
+        """`gather` has the addresses of rows."""
+        count = len(next(x for x in (gather, which, rows) if x is not None))
         out = np.full(count, np.nan, dtype=np.float32)
         self._call(
             "simt_exact_score", _pointer(query), _pointer(rows), TYPES[rows.dtype.name],
-            ctypes.c_size_t(rows.shape[1]), METRICS[metric], _pointer(which), ctypes.c_size_t(count), _pointer(out),
+            ctypes.c_size_t(rows.shape[1]), METRICS[metric], _pointer(which), _pointer(gather), ctypes.c_size_t(count),
+            _pointer(out),
         )  # fmt: skip
         return out
 
@@ -101,10 +103,20 @@ class Emulator:
             ctypes.c_size_t(n), ctypes.c_size_t(d), METRICS[metric],
         ]  # fmt: skip
 
+    def call(self, name: str, *arguments: Array | int | float | None) -> None:
+        """A C function of the library: arrays and None become pointers, whole numbers size_t, others float."""
+        self._call(name, *map(_argument, arguments))
+
     def _call(self, name: str, *arguments: Any) -> None:
         error = ctypes.create_string_buffer(512)
         if getattr(self._library, name)(*arguments, error) != 0:
             raise RuntimeError(error.value.decode())
+
+
+def _argument(x: Array | int | float | None) -> Any:
+    if isinstance(x, int):
+        return ctypes.c_size_t(x)
+    return ctypes.c_float(x) if isinstance(x, float) else _pointer(x)
 
 
 def _pointer(array: Array | None) -> ctypes.c_void_p:

@@ -167,6 +167,8 @@ def test_single_scores(emulator: Emulator, type_: str, metric: str, d: int) -> N
     scale = np.linalg.norm(queries) * np.linalg.norm(numbers(rows), axis=1).max()
     assert np.abs(every - wanted).max() <= TOLERANCE * max(scale, np.abs(wanted).max())
     assert np.array_equal(emulator.score(queries[0], rows, metric, which), every[which])
+    addresses = np.uint64(rows.ctypes.data) + which.astype(np.uint64) * np.uint64(rows.strides[0])
+    assert np.array_equal(emulator.score(queries[0], rows[:0], metric, None, addresses), every[which])
 
 
 def test_bf16_patterns_round_to_nearest() -> None:

@@ -1,13 +1,18 @@
 // Tests of the emulator itself: its words do what CUDA's do, and it reports what a kernel must not do.
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "cuda/device/append.h"
+#include "cuda/device/bits.h"
 #include "cuda/device/copy.h"
+#include "cuda/device/eight.h"
 #include "cuda/device/mma.h"
+#include "cuda/device/nearest.h"
 #include "cuda/device/shared.h"
 #include "cuda/device/warp.h"
 
@@ -69,6 +74,34 @@ void test_warp_words() {
 }
 
 // One matrix product by the words of device/mma.h against three loops.
+void test_byte_words() {
+  expect(__byte_perm(0x33221100u, 0x77665544u, 0x6240) == 0x66224400u, "__byte_perm");
+  std::vector<std::uint8_t> columns(4 * 32);  // byte i of column c belongs to row i
+  for (unsigned i = 0; i < columns.size(); ++i) columns[i] = static_cast<std::uint8_t>(i / 32 << 6 | i % 32);
+  std::vector<std::uint32_t> words(32);
+  std::memcpy(words.data(), columns.data(), columns.size());
+  on_device(1, 64, 0, [&] {
+    const unsigned lane = static_cast<unsigned>(lane_index());
+    const std::uint32_t row = ByteTurn()(words[ByteTurn::place()]);
+    expect(row == (0xc0804000u | lane * 0x01010101u), "ByteTurn");
+    expect(byte_of_row(lane % 3 == 0) == (0x49249249u >> lane / 8 * 8 & 0xffu), "byte_of_row");
+    expect(sum_of_eight(lane / 8 + 1.0) == 8.0 * (lane / 8 + 1), "sum_of_eight");
+    const Nearest best = best_of_lanes<8>({lane % 8 < 6 ? 1.0f : 0.0f, 100 - lane});
+    expect(best.similarity == 1.0f && best.number == 100 - (lane / 8 * 8 + 5), "best_of_lanes");
+  });
+}
+
+void test_append() {
+  std::vector<unsigned> list(20, 99);
+  std::uint32_t count = 0;
+  on_device(2, 64, 0, [&] {
+    append(lane_index() % 4 == 1, static_cast<unsigned>(lane_index()), list.data(), 20, &count);
+    append(false, 7u, list.data(), 20, &count);
+  });
+  expect(count == 32, "append counts what has no room");
+  for (unsigned i = 0; i < list.size(); ++i) expect(list[i] == i % 8 * 4 + 1, "append keeps the order of lanes");
+}
+
 void test_matrix_words() {
   static std::uint16_t a[16][16], b[8][16];  // (rows, depth) and (columns, depth), bf16
   const auto value = [](unsigned i, unsigned k) { return static_cast<float>((i * 7 + k * 3) % 11) - 5.0f; };
@@ -148,6 +181,8 @@ void test_orders() {
 int main() {
   test_blocks_and_barriers();
   test_warp_words();
+  test_byte_words();
+  test_append();
   test_matrix_words();
   test_reports();
   test_orders();

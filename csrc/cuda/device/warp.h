@@ -27,7 +27,8 @@ struct BlockGroup {
 };
 
 // Every lane gets the sum; the order of additions is the same in every lane.
-__device__ inline float warp_sum(float value) {
+template <typename T>
+__device__ inline T warp_sum(T value) {
 #pragma unroll
   for (int distance = kWarp / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
   return value;

@@ -41,7 +41,8 @@ __global__ void __launch_bounds__(kRowThreads) exact_score_rows(const ExactScore
   const std::size_t i = std::size_t{blockIdx.x} * (kRowThreads / kWarp) + warp_index();
   if (i >= job.count) return;
   const std::size_t row = job.which == nullptr ? i : job.which[i];
-  const T* elements = static_cast<const T*>(job.rows) + row * job.d;
+  const T* elements =
+      job.gather == nullptr ? static_cast<const T*>(job.rows) + row * job.d : static_cast<const T*>(job.gather[i]);
   const float score =
       score_pair(job.query, elements, static_cast<std::uint32_t>(job.d), job.metric == Metric::kL2, packed);
   if (lane_index() == 0) job.out[i] = score;
@@ -94,8 +95,9 @@ template <typename T>
 void launch_score(const ExactScore& job) {
   const auto d = static_cast<std::uint32_t>(job.d);
   const auto blocks = static_cast<unsigned>((job.count + kRowThreads / kWarp - 1) / (kRowThreads / kWarp));
-  launch(exact_score_rows<T>, blocks, kRowThreads, 0, nullptr, job,
-         can_load_packed<kChunk<T>>(static_cast<const T*>(job.rows), d));
+  // Gathered rows may begin anywhere.
+  const bool packed = job.gather == nullptr && can_load_packed<kChunk<T>>(static_cast<const T*>(job.rows), d);
+  launch(exact_score_rows<T>, blocks, kRowThreads, 0, nullptr, job, packed);
 }
 
 template <typename T>

@@ -118,3 +118,51 @@ def rabitq_sums(table: RabitqTable, bits: Codes) -> npt.NDArray[np.int64]:
     """The integer sums of table entries over rows of bits (n, D/8) -> (n,)."""
     nibbles = np.stack([bits & 15, bits >> 4], axis=2).reshape(len(bits), -1)
     return np.asarray(table.entries[np.arange(nibbles.shape[1]), nibbles].sum(axis=1, dtype=np.int64))
+
+
+# ---- by bit planes: how devices that count bits, and shuffle no bytes, take a query
+
+
+@dataclass(frozen=True)
+class RabitqPlanes:
+    """values (D,) of -(2^(b-1) - 1) .. 2^(b-1) - 1, b planes of bits: q' ~ step * values."""
+
+    values: npt.NDArray[np.int32]
+    step: np.float32
+
+
+def rabitq_planes(query: Floats, planes: int = 8) -> RabitqPlanes:
+    """One rotated query (D,) in signed whole numbers of `planes` bits, float32 in the kernels' order."""
+    q = query.astype(np.float32)
+    most, largest = np.float32(2 ** (planes - 1) - 1), np.abs(q).max()
+    if largest < 1e-30:  # no direction left to count
+        return RabitqPlanes(np.zeros(len(q), dtype=np.int32), np.float32(0))
+    return RabitqPlanes(np.rint(q * (most / largest)).astype(np.int32), largest / most)
+
+
+def plane_words(planes: RabitqPlanes, count: int = 8) -> npt.NDArray[np.uint32]:
+    """(D/32, count): bit b of word (j, i) is bit i, in two's complement, of values[32 j + b]."""
+    bits = (planes.values.reshape(-1, 32, 1) >> np.arange(count)) & 1
+    return np.asarray((bits.astype(np.uint32) << np.arange(32, dtype=np.uint32)[:, None]).sum(axis=1, dtype=np.uint32))
+
+
+def plane_sums(planes: RabitqPlanes, bits: Codes) -> npt.NDArray[np.int64]:
+    """<s, values> of rows of bits (n, D/8) -> (n,): 2 <x, values> - sum(values), x the bits."""
+    ones = np.unpackbits(bits, axis=1, bitorder="little").astype(np.int64)
+    return np.asarray(2 * (ones @ planes.values.astype(np.int64)) - planes.values.sum(dtype=np.int64))
+
+
+def plane_bounds(
+    planes: RabitqPlanes, codes: RabitqCodes, factor: float, add: float, epsilon: float, terms: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Estimates and upper bounds (n,) as blocks give them: factors in float16, a rounding an operation in float32.
+
+    estimate = add + factor * scale * <s, q'> - term;  upper = estimate + epsilon * error.
+    """
+    sums = plane_sums(planes, codes.bits).astype(np.float32)
+    with np.errstate(over="ignore"):
+        scales = codes.scales.astype(np.float16).astype(np.float32)
+    estimates = sums * (np.float32(factor) * planes.step) * scales + np.float32(add)
+    if terms is not None:
+        estimates = estimates - terms
+    return estimates, estimates + float16_up(codes.errors).astype(np.float32) * np.float32(epsilon)

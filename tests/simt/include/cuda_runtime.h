@@ -37,6 +37,11 @@ struct float4 {
   float y, z, w;
 };
 
+struct uint4 {
+  alignas(16) unsigned x;
+  unsigned y, z, w;
+};
+
 struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}  // NOLINT: as CUDA's
@@ -48,6 +53,19 @@ T min(T a, T b) {
   return b < a ? b : a;
 }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
+
+// Byte i of the result is the one of b:a (a lowest) that the i-th hexadecimal digit of the selector names.
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  const std::uint64_t bytes = std::uint64_t{b} << 32 | a;
+  unsigned out = 0;
+  for (unsigned i = 0; i < 4; ++i) out |= static_cast<unsigned>(bytes >> 8 * (selector >> 4 * i & 7u) & 0xffu) << 8 * i;
+  return out;
+}
+
+// One rounding each, and none of them part of an FMA: the emulator is compiled without contraction.
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
 
 template <typename To, typename From>
 To simt_bits(From from) {

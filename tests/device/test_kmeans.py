@@ -1,0 +1,19 @@
+"""The nearest centroids on a real CUDA device; the emulator's twin is tests/simt/test_kmeans.py."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from tests.device.kmeans_cases import Case, check, large_cases, small_cases
+from tests.device.runner import KmeansRunner, device_is_there
+
+if not device_is_there():
+    pytest.skip("needs tessella._cuda, torch and a CUDA device", allow_module_level=True)
+
+
+@pytest.mark.parametrize("case", [*small_cases(), *large_cases()], ids=str)
+def test_assignment_equals_the_reference(case: Case) -> None:
+    runner = KmeansRunner(importlib.import_module("torch"), importlib.import_module("tessella._cuda_kmeans"))
+    check(case, runner.assign)
