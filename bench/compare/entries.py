@@ -54,6 +54,21 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "rabitqlib:hnsw,bits=5",
         "pyvsag:sq8_uniform",
     ),
+    # inverted files
+    "ivf": (
+        "tessella:Flat,B1+U8@epsilon=1.9",
+        "tessella:IVF{nl},B1+U8",
+        "tessella:IVF{nl}+SOAR,B1+U8",
+        "faiss:IVF{nl},PQ{half}x4fsr,RFlat",
+        "faiss:RR{d},IVF{nl},RaBitQfs,RFlat",
+        "faiss:IVF{nl},Flat",
+        "scann:T=0.2",
+        "scann:T=0.2,soar=1.5",
+        "svs:ivf",
+        "rabitqlib:ivf,bits=8",
+        "hnswlib:M=16",
+        "hnswlib:M=32",
+    ),
     # one index of each peer, quick to build: does the harness work here?
     "quick": (
         "tessella:Flat,B1+U8",

@@ -15,7 +15,7 @@ _INDEX = ["threads", "mode", "index", "version"]
 
 def settings_table(data: Dataset, results: Sequence[Result], roofs: dict[int, Roofs]) -> str:
     """One line for each measured setting; exact indexes also show how far the roof is."""
-    head = [*_SETTING, "recall", ">queries/s", ">low to high", ">p50 / p99 µs", ">rate"]
+    head = [*_SETTING, "recall", ">queries/s", ">low to high", ">p50 / p99 µs", ">rows seen", ">rate"]
     lines = [
         [
             str(result.threads),
@@ -26,6 +26,7 @@ def settings_table(data: Dataset, results: Sequence[Result], roofs: dict[int, Ro
             f"{m.qps:,.0f}",
             _spread(m),
             _latency(m),
+            _seen(data, m),
             _rate(data, result, m, roofs.get(result.threads)),
         ]
         for mode in ("batch", "single")
@@ -90,6 +91,13 @@ def _spread(m: Measured) -> str:
 
 def _latency(m: Measured) -> str:
     return "" if m.mode == "batch" else f"{m.median('p50_us'):,.0f} / {m.median('p99_us'):,.0f}"
+
+
+def _seen(data: Dataset, m: Measured) -> str:
+    """Rows that a query looked at, where the index counts them."""
+    if "rows" not in m.counts:
+        return ""
+    return f"{m.counts['rows']:,.0f} ({m.counts['rows'] / len(data.base):.2%})"
 
 
 def _rate(data: Dataset, result: Result, m: Measured, roof: Roofs | None) -> str:

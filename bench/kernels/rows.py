@@ -23,6 +23,7 @@ class Row:
     ns_low: float
     ns_high: float
     prior: float | None = None
+    flop_per_row: float | None = None
 
     @property
     def gb_per_s(self) -> float:
@@ -35,6 +36,8 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         numbers = {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        if self.flop_per_row:
+            numbers["gflop_per_s"] = round(self.flop_per_row / self.ns, 2)
         return numbers | {"gb_per_s": round(self.gb_per_s, 2), "best_gb_per_s": round(self.best_gb_per_s, 2)}
 
     def __str__(self) -> str:
@@ -43,6 +46,7 @@ class Row:
         return (
             f"{self.kernel:24}{self.d:6}  {self.where:8}{self.ns:9.2f}  {spread:22}{prior}"
             f"{self.bytes_per_row:9.0f}{self.gb_per_s:8.1f}{self.best_gb_per_s:8.1f}"
+            + (f"  {1e9 / self.ns:,.0f} rows/s, {self.flop_per_row / self.ns:.1f} GFLOP/s" if self.flop_per_row else "")
         )
 
 
@@ -67,10 +71,11 @@ def per_row(
     bytes_per_row: float,
     prior: float | None = None,
     work: int = 1,
+    flop_per_row: float | None = None,
 ) -> Row:
     """Times call(n) less call(1), for each of n - 1 rows and, where a call does it `work` times, each time."""
     start = measure(lambda: call(1), repeats=15, min_seconds=0.005)
     whole = measure(lambda: call(n), repeats=25 if where == "cache" else 7, min_seconds=0.01)
     scale = 1e9 / (n - 1) / work
     ns = [(seconds - start.median) * scale for seconds in (whole.median, whole.low, whole.high)]
-    return Row(kernel, d, where, bytes_per_row, *ns, prior)
+    return Row(kernel, d, where, bytes_per_row, *ns, prior, flop_per_row)

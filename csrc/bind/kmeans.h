@@ -20,7 +20,7 @@ inline py::tuple kmeans_train_rows(const Floats& x, std::size_t k, std::size_t i
   KmeansResult found;
   {
     const py::gil_scoped_release unlocked;
-    found = kmeans_train(cpu::active_kernels(), rows, n, d, {k, iterations, spherical, seed, sample}, threads, report);
+    found = kmeans_train(&cpu::active_kernels, rows, n, d, {k, iterations, spherical, seed, sample}, threads, report);
   }
   Floats centroids({k, d});
   std::copy(found.centroids.begin(), found.centroids.end(), centroids.mutable_data());

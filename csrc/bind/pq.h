@@ -64,6 +64,23 @@ inline Bytes pq_encode(const Floats& rows, const Floats& codebooks, const Floats
   return codes;
 }
 
+inline Floats pq_rotate(const Floats& rows, const Floats& rotation) {
+  require(rotation.ndim() == 2 && rotation.shape(0) > 0 && rotation.shape(0) == rotation.shape(1), "pq_rotate",
+          "a rotation of shape (d, d)", shape_of(rotation));
+  const std::size_t n = rows_of(rows), d = rows_of(rotation);
+  check_shape(rows, d, "pq_rotate", "rows");
+  Floats out({n, d});
+  const float *from = rows.data(), *matrix = rotation.data();
+  float* to = out.mutable_data();
+  const py::gil_scoped_release unlocked;
+  const Kernels& kernels = cpu::active_kernels();
+  for_tiles(n, [&](std::size_t first, std::size_t count) {
+    AlignedBuffer scratch(kernels.pq_encode_scratch(d, 1));
+    kernels.pq_rotate({from + first * d, count, d, matrix, to + first * d, scratch.data()});
+  });
+  return out;
+}
+
 inline py::tuple pq_update(const Floats& rows, const Bytes& codes, std::size_t m, int bits) {
   require(bits == 4 || bits == 8, "pq_update", "4 or 8 bits", std::to_string(bits));
   require(rows.ndim() == 2 && m > 0 && rows.shape(1) > 0 && rows.shape(1) % static_cast<py::ssize_t>(m) == 0,
@@ -116,16 +133,20 @@ inline int table_bits(const Floats& tables, const char* operation) {
 struct PqPrepared {
   std::vector<AlignedBuffer> entries;
   std::vector<PqQuery> queries;
+  std::vector<PqExact> exacts;
 
-  PqPrepared(const Kernels& kernels, const float* tables, std::size_t nq, std::size_t m, int bits) {
+  PqPrepared(const Kernels& kernels, const float* tables, std::size_t nq, std::size_t m, int bits, bool exact)
+      : exacts(nq) {
     for (std::size_t q = 0; q < nq; ++q) {
       const float* table = tables + q * (m << bits);
-      queries.push_back({table, 1.0f, 0.0f, -std::numeric_limits<float>::infinity()});
+      queries.push_back({table, 1.0f, 0.0f, -std::numeric_limits<float>::infinity(), nullptr});
       if (bits == 8) continue;
       entries.emplace_back(pq_packed_bytes(m));
       PqPacked packed{entries.back().data(), 0, 0};
       kernels.pq_pack(table, m, &packed);
-      queries.back() = {packed.entries, packed.step, packed.base, queries.back().threshold};
+      exacts[q] = {table, 1.0f, 0.0f, 3.0f * packed.step * std::sqrt(static_cast<float>(m) / 12.0f)};
+      queries.back() = {packed.entries, packed.step, packed.base, queries.back().threshold,
+                        exact ? &exacts[q] : nullptr};
     }
   }
 };
@@ -145,15 +166,15 @@ inline void check_blocks(const Bytes& blocks, std::size_t n, std::size_t m, int 
   require(n <= rows_of(blocks) * kBlockRows, operation, "rows that the blocks hold", std::to_string(n));
 }
 
-inline py::list pq_scan(const Floats& tables, const Bytes& blocks, std::size_t n, bool terms,
-                        const Floats& thresholds) {
+inline py::list pq_scan(const Floats& tables, const Bytes& blocks, std::size_t n, bool terms, const Floats& thresholds,
+                        bool exact) {
   const int bits = table_bits(tables, "pq_scan");
   const std::size_t nq = rows_of(tables), m = static_cast<std::size_t>(tables.shape(1));
   check_blocks(blocks, n, m, bits, terms, "pq_scan");
   require(nq >= 1 && nq <= kRabitqQueries, "pq_scan", "1 to 4 queries", std::to_string(nq));
   require(thresholds.ndim() == 1 && rows_of(thresholds) == nq, "pq_scan", "a threshold a query", shape_of(thresholds));
   const Kernels& kernels = cpu::active_kernels();
-  PqPrepared prepared(kernels, tables.data(), nq, m, bits);
+  PqPrepared prepared(kernels, tables.data(), nq, m, bits, exact);
   std::vector<std::unique_ptr<RabitqHit[]>> hits;  // left unset: nobody reads beyond the counts
   std::vector<RabitqHit*> out;
   for (std::size_t q = 0; q < nq; ++q) {
@@ -222,7 +243,7 @@ class PqPool {
 };
 
 inline py::tuple pq_topk(const Floats& queries, const Floats& codebooks, const Bytes& blocks, std::size_t n,
-                         std::size_t k, const std::string& metric_name) {
+                         std::size_t k, const std::string& metric_name, bool exact) {
   const Metric metric = parse_metric(metric_name, "pq_topk");
   const PqShape shape(codebooks, "pq_topk");
   check_shape(queries, shape.d, "pq_topk", "queries");
@@ -245,7 +266,7 @@ inline py::tuple pq_topk(const Floats& queries, const Floats& codebooks, const B
         kernels.pq_table({from + (first + q) * shape.d, shape.d, shape.m, shape.bits, words, metric,
                           tables.as<float>() + q * shape.m * shape.k});
       }
-      PqPrepared prepared(kernels, tables.as<float>(), count, shape.m, shape.bits);
+      PqPrepared prepared(kernels, tables.as<float>(), count, shape.m, shape.bits, exact);
       std::vector<PqPool> pools(count, PqPool(k));
       std::vector<RabitqHit> hits(count * PqPool::kRunRows);
       RabitqHit* out[kRabitqQueries];
@@ -291,6 +312,8 @@ inline void register_pq(py::module_& m) {
         py::arg("biases").noconvert(), py::kw_only(), py::arg("inverse_norms").noconvert() = py::none(),
         py::arg("weight") = 0.0f, py::arg("sweeps") = 0,
         "Rows (n, d), codebooks (m, d/m, 2^bits) and biases -|c|^2/2 -> codes (n, m) or, at 4 bits, (n, ceil(m/2)).");
+  m.def("pq_rotate", &pq_rotate, py::arg("rows").noconvert(), py::arg("rotation").noconvert(),
+        "Rows (n, d) times a rotation (d, d).");
   m.def("pq_update", &pq_update, py::arg("rows").noconvert(), py::arg("codes").noconvert(), py::arg("m"),
         py::arg("bits"), "Sums (m, 2^bits, d/m) and counts (m, 2^bits) of the rows of each codeword.");
   m.def("pq_table", &pq_table, py::arg("queries").noconvert(), py::arg("codebooks").noconvert(), py::arg("metric"),
@@ -298,10 +321,10 @@ inline void register_pq(py::module_& m) {
   m.def("pq_pack", &pq_pack, py::arg("table").noconvert(),
         "A table (m, 16) in 6-bit entries as the level in use lays them out: entries, step, base.");
   m.def("pq_scan", &pq_scan, py::arg("tables").noconvert(), py::arg("blocks").noconvert(), py::arg("n"), py::kw_only(),
-        py::arg("terms"), py::arg("thresholds").noconvert(),
+        py::arg("terms"), py::arg("thresholds").noconvert(), py::arg("exact") = false,
         "One pass of 1 to 4 queries' tables (nq, m, 2^bits) over blocks: (rows, similarities) of each.");
   m.def("pq_topk", &pq_topk, py::arg("queries").noconvert(), py::arg("codebooks").noconvert(),
-        py::arg("blocks").noconvert(), py::arg("n"), py::arg("k"), py::arg("metric"),
+        py::arg("blocks").noconvert(), py::arg("n"), py::arg("k"), py::arg("metric"), py::arg("exact") = false,
         "The k best rows of blocks without terms for each query: rows (nq, k), similarities (nq, k).");
   m.def("pq_sum", &pq_sum, py::arg("tables").noconvert(), py::arg("codes").noconvert(),
         py::arg("which").noconvert() = py::none(),

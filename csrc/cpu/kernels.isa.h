@@ -32,6 +32,7 @@ void binary_dot(const float* query, const std::uint8_t* rows, std::size_t n, std
 
 void pq_encode(const PqEncode& job);
 std::size_t pq_encode_scratch(std::size_t d, std::size_t m);
+void pq_rotate(const PqRotate& job);
 void pq_update(const PqUpdate& job);
 void pq_table(const PqTable& job);
 void pq_pack(const float* table, std::size_t m, PqPacked* out);

@@ -28,17 +28,17 @@ TSL_INLINE void pack_piece(const float* rows, std::size_t count, std::size_t d, 
   }
 }
 
-// <x, c> + start of kTile codewords and the panel's rows. kDims is d/m, 0 where it is known only now.
-template <int kDims>
+// Adds <x, c> of kColumns codewords and the panel's rows to `sums`. kDims is d/m, 0 where it is known only now.
+template <int kDims, std::size_t kColumns>
 TSL_INLINE void product_tile(const float* piece, const float* codewords, std::size_t k, std::size_t dims,
-                             F32 (&sums)[kTile][kVectors]) {
+                             F32 (&sums)[kColumns][kVectors]) {
   const std::size_t end = kDims > 0 ? kDims : dims;
 #pragma GCC unroll 8
   for (std::size_t j = 0; j < end; ++j) {
     F32 x[kVectors];
     for (std::size_t v = 0; v < kVectors; ++v) x[v] = load_f32(piece + j * kPanel + v * kF32Lanes);
 #pragma GCC unroll 8
-    for (std::size_t c = 0; c < kTile; ++c) {
+    for (std::size_t c = 0; c < kColumns; ++c) {
       const F32 codeword = set_f32(codewords[j * k + c]);
       for (std::size_t v = 0; v < kVectors; ++v) sums[c][v] = fma(x[v], codeword, sums[c][v]);
     }
@@ -60,7 +60,7 @@ TSL_INLINE void nearest(const float* piece, const float* codebook, const float* 
     for (std::size_t c = 0; c < kTile; ++c) {
       for (std::size_t v = 0; v < kVectors; ++v) sums[c][v] = set_f32(biases[first + c]);
     }
-    product_tile<kDims>(piece, codebook + first, k, dims, sums);
+    product_tile<kDims, kTile>(piece, codebook + first, k, dims, sums);
 #pragma GCC unroll 8
     for (std::size_t c = 0; c < kTile; ++c) {
       for (std::size_t v = 0; v < kVectors; ++v) {
@@ -110,7 +110,7 @@ TSL_INLINE void best_aligned(const float* piece, const float* codebook, const fl
     for (std::size_t c = 0; c < kTile; ++c) {
       for (std::size_t v = 0; v < kVectors; ++v) sums[c][v] = zero_f32();
     }
-    product_tile<kDims>(piece, codebook + first, k, dims, sums);
+    product_tile<kDims, kTile>(piece, codebook + first, k, dims, sums);
 #pragma GCC unroll 8
     for (std::size_t c = 0; c < kTile; ++c) {
       const F32 bias = set_f32(biases[first + c]);
@@ -183,6 +183,25 @@ template <int kDims>
 void encode(const PqEncode& job) {
   for (std::size_t first = 0; first < job.n; first += kPanel) {
     encode_panel<kDims>(job, first, job.n - first < kPanel ? job.n - first : kPanel);
+  }
+}
+
+// kColumns columns of a panel's rows times a matrix -> out, (count, d).
+template <std::size_t kColumns>
+TSL_INLINE void rotate_columns(const float* panel, const float* matrix, std::size_t d, std::size_t count, float* out) {
+  F32 sums[kColumns][kVectors];
+#pragma GCC unroll 8
+  for (std::size_t c = 0; c < kColumns; ++c) {
+    for (std::size_t v = 0; v < kVectors; ++v) sums[c][v] = zero_f32();
+  }
+  product_tile<0, kColumns>(panel, matrix, d, d, sums);
+  alignas(64) float tile[kColumns][kPanel];
+#pragma GCC unroll 8
+  for (std::size_t c = 0; c < kColumns; ++c) {
+    for (std::size_t v = 0; v < kVectors; ++v) store_f32(tile[c] + v * kF32Lanes, sums[c][v]);
+  }
+  for (std::size_t r = 0; r < count; ++r) {
+    for (std::size_t c = 0; c < kColumns; ++c) out[r * d + c] = tile[c][r];
   }
 }
 
@@ -266,9 +285,9 @@ void sum(const PqSum& job) {
 
 // The rows of a block that reach the threshold are appended to `hits`; sum_at(i) has the sums of rows i, i + 1, …
 template <typename SumAt>
-TSL_INLINE std::size_t keep_hits(const PqQuery& query, const SumAt& sum_at, const float* terms, std::size_t first_row,
-                                 std::size_t end_row, RabitqHit* hits) {
-  const F32 step = set_f32(query.step), base = set_f32(query.base), threshold = set_f32(query.threshold);
+TSL_INLINE std::size_t keep_hits(const PqQuery& query, float least, const SumAt& sum_at, const float* terms,
+                                 std::size_t first_row, std::size_t end_row, RabitqHit* hits) {
+  const F32 step = set_f32(query.step), base = set_f32(query.base), threshold = set_f32(least);
   std::size_t count = 0;
   for (std::size_t i = 0; i < kBlockRows; i += kF32Lanes) {
     F32 similarity = fma(sum_at(i), step, base);
@@ -277,6 +296,27 @@ TSL_INLINE std::size_t keep_hits(const PqQuery& query, const SumAt& sum_at, cons
     count += append_hits(mask, similarity, similarity, first_row + i, end_row, hits + count);
   }
   return count;
+}
+
+// Scores the hits of a block again by the table's floats, in the order of pq_sum; those that reach the threshold stay.
+std::size_t score_exactly(const PqQuery& query, const std::uint8_t* block, const float* terms, std::size_t m,
+                          std::size_t first_row, std::size_t count, RabitqHit* hits) {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t lane = hits[i].row - first_row;
+    const std::uint8_t* byte = block + lane;
+    const float* table = query.exact->table;
+    float even = 0.0f, odd = 0.0f;
+    for (std::size_t s = 0; s + 2 <= m; s += 2, table += 32, byte += kBlockRows) {
+      even += table[*byte & 15];
+      odd += table[16 + (*byte >> 4)];
+    }
+    if (m % 2 != 0) even += table[*byte & 15];
+    float similarity = __builtin_fmaf(even + odd, query.exact->factor, query.exact->add);
+    if (terms != nullptr) similarity -= terms[lane];
+    if (similarity >= query.threshold) hits[kept++] = RabitqHit{hits[i].row, similarity, similarity};
+  }
+  return kept;
 }
 
 template <int kQueries>
@@ -297,7 +337,12 @@ void scan_nibbles(const PqScan& job) {
         const F32 last = load_u16_f32(sums.last[q] + i);
         return columns > kFlushColumns ? add(load_f32(sums.before[q] + i), last) : last;
       };
-      job.counts[q] += keep_hits(job.queries[q], sum_at, terms, row, job.n, job.hits[q] + job.counts[q]);
+      const PqQuery& query = job.queries[q];
+      const float threshold = query.exact != nullptr ? query.threshold - query.exact->slack : query.threshold;
+      RabitqHit* hits = job.hits[q] + job.counts[q];
+      std::size_t count = keep_hits(query, threshold, sum_at, terms, row, job.n, hits);
+      if (query.exact != nullptr) count = score_exactly(query, block, terms, job.m, row, count, hits);
+      job.counts[q] += count;
     }
   }
 }
@@ -338,7 +383,7 @@ void scan_bytes(const PqScan& job) {
         const float* terms = job.terms ? reinterpret_cast<const float*>(block + job.m * kBlockRows) : nullptr;
         const auto sum_at = [&](std::size_t i) { return add(load_f32(even + row + i), load_f32(odd + row + i)); };
         RabitqHit* hits = job.hits[q] + job.counts[q];
-        job.counts[q] += keep_hits(job.queries[q], sum_at, terms, first + row, end, hits);
+        job.counts[q] += keep_hits(job.queries[q], job.queries[q].threshold, sum_at, terms, first + row, end, hits);
       }
     }
   }
@@ -359,6 +404,19 @@ void pq_encode(const PqEncode& job) {
     case 6: return encode<6>(job);
     case 8: return encode<8>(job);
     default: return encode<0>(job);
+  }
+}
+
+void pq_rotate(const PqRotate& job) {
+  const std::size_t d = job.d;
+  float* panel = static_cast<float*>(job.scratch);
+  for (std::size_t first = 0; first < job.n; first += kPanel) {
+    const std::size_t count = job.n - first < kPanel ? job.n - first : kPanel;
+    float* out = job.out + first * d;
+    pack_piece(job.rows + first * d, count, d, d, panel);
+    std::size_t at = 0;
+    for (; at + kTile <= d; at += kTile) rotate_columns<kTile>(panel, job.rotation + at, d, count, out + at);
+    for (; at < d; ++at) rotate_columns<1>(panel, job.rotation + at, d, count, out + at);
   }
 }
 
@@ -383,11 +441,20 @@ void pq_table(const PqTable& job) {
 void pq_pack(const float* table, std::size_t m, PqPacked* out) {
   float widest = 0.0f;
   const auto range = [&](std::size_t s, float& low, float& high) {
-    low = high = table[16 * s];
-    for (std::size_t v = 1; v < 16; ++v) {
-      const float entry = table[16 * s + v];
-      low = entry < low ? entry : low;
-      high = entry > high ? entry : high;
+    float lows[4], highs[4];  // four chains of comparisons instead of one
+    for (std::size_t i = 0; i < 4; ++i) lows[i] = highs[i] = table[16 * s + i];
+    for (std::size_t v = 4; v < 16; v += 4) {
+      for (std::size_t i = 0; i < 4; ++i) {
+        const float entry = table[16 * s + v + i];
+        lows[i] = entry < lows[i] ? entry : lows[i];
+        highs[i] = entry > highs[i] ? entry : highs[i];
+      }
+    }
+    low = lows[0];
+    high = highs[0];
+    for (std::size_t i = 1; i < 4; ++i) {
+      low = lows[i] < low ? lows[i] : low;
+      high = highs[i] > high ? highs[i] : high;
     }
   };
   out->base = 0.0f;

@@ -26,6 +26,8 @@ struct Factors {
   }
 };
 
+constexpr std::uint32_t kLanes = (1u << (kF32Lanes - 1)) * 2 - 1;
+
 // Estimates and upper bounds of a block's rows; those that reach the threshold are appended to `hits`.
 template <bool kTerms>
 TSL_INLINE std::size_t keep_hits(const RabitqQuery& query, const std::uint16_t* sums, const float* before,
@@ -40,7 +42,9 @@ TSL_INLINE std::size_t keep_hits(const RabitqQuery& query, const std::uint16_t* 
     F32 estimate = fma(fma(sum, step, base), load_f32(factors.scales + i), offset);
     if constexpr (kTerms) estimate = sub(estimate, load_f32(factors.terms + i));
     const F32 upper = fma(load_f32(factors.errors + i), epsilon, estimate);
-    count += append_hits(ge_mask(upper, threshold), estimate, upper, first_row + i, end_row, hits + count);
+    // Not below the threshold: factors beyond float16 make a bound that is no number, and it rules nothing out.
+    const std::uint32_t kept = ge_mask(upper, threshold) | (~ge_mask(threshold, upper) & kLanes);
+    count += append_hits(kept, estimate, upper, first_row + i, end_row, hits + count);
   }
   return count;
 }

@@ -29,6 +29,7 @@ Kernels kernel_table() {
   table.binary_dot = binary_dot;
   table.pq_encode = pq_encode;
   table.pq_encode_scratch = pq_encode_scratch;
+  table.pq_rotate = pq_rotate;
   table.pq_update = pq_update;
   table.pq_table = pq_table;
   table.pq_pack = pq_pack;

@@ -16,7 +16,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kProductQueries = 1024;  // queries that share one packing of the rows
 constexpr std::size_t kPoolBytes = 16u << 20;  // most memory for one task's candidate pools
-constexpr std::size_t kFirstRows = 512;        // a scan's first range, until a threshold is known
+constexpr std::size_t kFirstRows = 512;        // a scan's first range, until a threshold is known, at most
 constexpr std::size_t kRangeRows = 4096;       // its largest
 constexpr std::size_t kRawFactor = 4;          // a raw last stage re-scores this many times k
 
@@ -205,7 +205,8 @@ void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_
 
 void FlatScan::scan_b1(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
                        Selection* found) const {
-  std::size_t length = kFirstRows;
+  // Short where few rows are wanted: all of its hits have to be sifted.
+  std::size_t length = std::clamp(16 * request_.k / kBlockRows * kBlockRows, std::size_t{64}, kFirstRows);
   for (std::size_t row = range.first; row < range.last; length = std::min(2 * length, kRangeRows)) {
     const std::size_t chunk_end = (row / kChunkRows + 1) * kChunkRows;
     const std::size_t end = std::min({range.last, chunk_end, row + length});

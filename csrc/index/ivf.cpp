@@ -16,12 +16,18 @@ namespace {
 
 constexpr std::size_t kFewestRows = 39;  // a list: fewer training rows make poor centroids
 constexpr std::size_t kFewestToDecide = 256;
+constexpr float kEpsilon = 1.9f;               // error bounds kept where centroids are searched
 constexpr float kSoar = 2.0f;                 // weight of the part of a second residual that lies along the first
 constexpr std::size_t kSpillCandidates = 32;  // lists among which the second home is looked for
 constexpr std::size_t kShrinkRows = 64;       // rows for each list that decide on its shrink
-constexpr std::size_t kSpillRows = 1024;      // rows of a task: centroids are packed anew for each
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::kInvalidArgument, what); }
+
+double dot(const float* a, const float* b, std::size_t d) {
+  double sum = 0.0;
+  for (std::size_t j = 0; j < d; ++j) sum += double{a[j]} * b[j];
+  return sum;
+}
 
 RowConfig without_b1(RowConfig config) {
   std::erase_if(config.codecs, [](const Codec& codec) { return codec.kind == Codec::Kind::kB1; });
@@ -55,6 +61,7 @@ struct IvfIndex::Entries {
 
 IvfIndex::IvfIndex(IvfConfig config, KernelsFn kernels)
     : config_(std::move(config)),
+      kernels_(kernels),
       rows_(without_b1(config_.rows), kernels),
       centroids_(centroid_rows(config_.rows), kernels),
       lists_(config_.rows.codecs.front().kind == Codec::Kind::kB1 ? rabitq_block_bytes(rows_.padded(), true) : 0) {
@@ -130,14 +137,14 @@ void IvfIndex::train_locked(const float* x, std::size_t n, std::size_t threads, 
   }
   const std::vector<float> rows = rows_.prepared(x, n);
   const bool spherical = config().metric == Metric::kInnerProduct;
-  const KmeansConfig how{.k = lists, .iterations = 3, .spherical = spherical, .seed = config().seed, .sample = 256};
-  const KmeansResult found = kmeans_train(rows_.kernels(), rows.data(), n, config().dim, how, threads, progress);
+  const KmeansConfig how{.k = lists, .iterations = 8, .spherical = spherical, .seed = config().seed, .sample = 256};
+  const KmeansResult found = kmeans_train(kernels_, rows.data(), n, config().dim, how, threads, progress);
   std::vector<float> mean = rows_.mean(x, n);
   const auto publishing = lock_.write();
   rows_.set_centre(mean);
   centroids_.set_centre(std::move(mean));
   set_centroids(found.centroids.data(), lists, threads);
-  fit_shrinks(rows.data(), n, threads);
+  fit_shrinks(rows.data(), found);
   refresh_centroids();
   trained_ = true;
 }
@@ -151,35 +158,25 @@ void IvfIndex::set_centroids(const float* centroids, std::size_t count, std::siz
 
 // Under inner product centroids have unit length, which makes them good signposts, but their rows' mean lies nearer to
 // the origin: codes are taken about the point of the centroid's line (from the centre) that fits the rows best.
-void IvfIndex::fit_shrinks(const float* rows, std::size_t n, std::size_t threads) {
+void IvfIndex::fit_shrinks(const float* rows, const KmeansResult& found) {
   shrinks_.assign(lists_.count(), 1.0f);
   if (config().metric == Metric::kL2) return;
-  const std::size_t padded = rows_.padded(), d = config().dim;
-  n = std::min(n, kShrinkRows * lists_.count());
-  std::vector<float> centroids(lists_.count() * d), rotated(lists_.count() * padded), similarity(n);
-  std::vector<std::uint32_t> nearest(n);
-  for (std::size_t l = 0; l < lists_.count(); ++l) {
-    centroids_.decode(l, centroids.data() + l * d);
-    centroids_.decode_residual(l, rotated.data() + l * padded);
-  }
-  kmeans_nearest(rows_.kernels(), rows, n, d, centroids.data(), lists_.count(), true, threads, nearest.data(),
-                 similarity.data());
-  std::vector<double> along(lists_.count(), 0.0), norm2(lists_.count(), 0.0);
-  std::vector<std::size_t> counts(lists_.count(), 0);
-  std::vector<float> residual(padded);
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::size_t l = nearest[i];
-    rows_.rotate(rows + i * d, 1, residual.data());
-    float product;
-    rows_.kernels().exact_score({residual.data(), rotated.data() + l * padded, ScalarType::kF32, padded,
-                                 Metric::kInnerProduct, nullptr, 1, &product, nullptr});
-    along[l] += product;
+  const std::size_t padded = rows_.padded(), d = config().dim, count = lists_.count();
+  std::vector<float> rotated(count * padded), residual(padded);
+  for (std::size_t l = 0; l < count; ++l) centroids_.decode_residual(l, rotated.data() + l * padded);
+  std::vector<double> along(count, 0.0);
+  std::vector<std::size_t> counts(count, 0);
+  for (std::size_t i = 0; i < found.nearest.size(); ++i) {
+    const std::size_t l = found.nearest[i];
+    if (counts[l] == kShrinkRows) continue;
+    rows_.rotate(rows + (found.rows.empty() ? i : found.rows[i]) * d, 1, residual.data());
+    along[l] += dot(residual.data(), rotated.data() + l * padded, padded);
     ++counts[l];
   }
-  for (std::size_t l = 0; l < lists_.count(); ++l) {
-    for (std::size_t j = 0; j < padded; ++j) norm2[l] += double{rotated[l * padded + j]} * rotated[l * padded + j];
-    if (counts[l] == 0 || norm2[l] == 0.0) continue;
-    shrinks_[l] = static_cast<float>(std::clamp(along[l] / static_cast<double>(counts[l]) / norm2[l], 0.0, 1.0));
+  for (std::size_t l = 0; l < count; ++l) {
+    const double norm2 = dot(rotated.data() + l * padded, rotated.data() + l * padded, padded);
+    if (counts[l] == 0 || norm2 == 0.0) continue;
+    shrinks_[l] = static_cast<float>(std::clamp(along[l] / static_cast<double>(counts[l]) / norm2, 0.0, 1.0));
   }
 }
 
@@ -213,49 +210,46 @@ void IvfIndex::refresh_centroids() {
 
 // ---- adding --------------------------------------------------------------------------------------------------------
 
+// A flat index over the centroids' codes.
+std::unique_ptr<FlatIndex> IvfIndex::coarse() const {
+  auto flat = std::make_unique<FlatIndex>(centroids_.config(), kernels_);
+  const std::size_t count = lists_.count();
+  flat->restore({count, static_cast<std::int64_t>(count), true, {}, centroids_.centre(), centroids_.columns()});
+  return flat;
+}
+
 // The nearest list of each row and, where lists spill, the one of its kSpillCandidates nearest whose residual r' costs
 // least by SOAR's measure |r'|^2 + lambda <r', r>^2 / |r|^2, r being the residual from the nearest (Sun et al., 2024).
 IvfIndex::Homes IvfIndex::nearest_lists(const float* x, std::size_t n, std::size_t threads) const {
   const std::size_t d = config().dim, count = lists_.count(), homes = this->homes();
+  const std::size_t wanted = homes == 1 ? 1 : std::min(kSpillCandidates, count);
+  std::vector<float> scores(n * wanted);
+  std::vector<std::int64_t> nearest(n * wanted);
+  coarse()->search({x, n, wanted, kEpsilon, threads, scores.data(), nearest.data()});
+  Homes out{std::vector<std::uint32_t>(n * homes, kNone)};
+  for (std::size_t i = 0; i < n; ++i) out.lists[i * homes] = static_cast<std::uint32_t>(nearest[i * wanted]);
+  if (wanted == 1) return out;
   std::vector<float> centroids(count * d);
   for (std::size_t l = 0; l < count; ++l) centroids_.decode(l, centroids.data() + l * d);
-  Homes out{std::vector<std::uint32_t>(n * homes, kNone)};
-  if (homes == 1 || count < 2) {
-    std::vector<std::uint32_t> nearest(n);
-    std::vector<float> similarity(n);
-    kmeans_nearest(rows_.kernels(), x, n, d, centroids.data(), count, config().metric == Metric::kInnerProduct, threads,
-                   nearest.data(), similarity.data());
-    for (std::size_t i = 0; i < n; ++i) out.lists[i * homes] = nearest[i];
-    return out;
-  }
-  const std::size_t wanted = std::min(kSpillCandidates, count);
-  parallel_for((n + kSpillRows - 1) / kSpillRows, threads, [&](std::size_t tile) {
-    const std::size_t first = tile * kSpillRows, rows = std::min(kSpillRows, n - first);
-    std::vector<Candidate> best(rows * wanted, Candidate{-std::numeric_limits<float>::infinity(), -1});
-    AlignedBuffer scratch(rows_.kernels().exact_topk_scratch(rows, count, d, wanted));
-    rows_.kernels().exact_topk({x + first * d, rows, centroids.data(), ScalarType::kF32, count, d, config().metric, 0,
-                                nullptr, wanted, best.data(), scratch.data(), nullptr});
-    for (std::size_t i = 0; i < rows; ++i) {
-      const std::span candidates(best.data() + i * wanted, wanted);
-      std::uint32_t* lists = out.lists.data() + (first + i) * homes;
-      lists[0] = static_cast<std::uint32_t>(candidates[0].row);
-      lists[1] = second_home(x + (first + i) * d, centroids.data(), candidates);
+  parallel_for((n + kTileRows - 1) / kTileRows, threads, [&](std::size_t tile) {
+    for (std::size_t i = tile * kTileRows; i < std::min(n, (tile + 1) * kTileRows); ++i) {
+      out.lists[i * homes + 1] =
+          second_home(x + i * d, centroids.data(), std::span(nearest).subspan(i * wanted, wanted));
     }
   });
   return out;
 }
 
-// Of the candidates, best first and the first one being the home, the one that SOAR's measure likes best.
+// Of the candidates, the first one being the home, the one that SOAR's measure likes best.
 std::uint32_t IvfIndex::second_home(const float* row, const float* centroids,
-                                    std::span<const Candidate> candidates) const {
-  const std::size_t d = config().dim;
-  const float* home = centroids + static_cast<std::size_t>(candidates[0].row) * d;
+                                    std::span<const std::int64_t> candidates) const {
+  const std::size_t d = config().dim, count = candidates.size();
+  const float* home = centroids + static_cast<std::size_t>(candidates[0]) * d;
   std::vector<float> residual(d);
   for (std::size_t j = 0; j < d; ++j) residual[j] = row[j] - home[j];
   std::array<std::uint32_t, kSpillCandidates> which;
   std::array<float, kSpillCandidates> along, distance;
-  const std::size_t count = candidates.size();
-  for (std::size_t i = 0; i < count; ++i) which[i] = static_cast<std::uint32_t>(candidates[i].row);
+  for (std::size_t i = 0; i < count; ++i) which[i] = static_cast<std::uint32_t>(candidates[i]);
   const auto score = [&](const float* query, Metric metric, const void* rows, const std::uint32_t* numbers,
                          std::size_t wanted, float* to) {
     rows_.kernels().exact_score({query, rows, ScalarType::kF32, d, metric, numbers, wanted, to, nullptr});
@@ -426,10 +420,10 @@ void IvfIndex::update(std::span<const std::int64_t> ids, const float* x, std::si
   }
 }
 
-// From the finest codec or, where there is B1 alone, from the row's code in its first list.
+// From the finest codec or, where there is B1 alone, from the row's code in one of its lists, the same in every copy.
 void IvfIndex::decode(std::size_t row, float* out) const {
   if (!rows_.config().codecs.empty()) return rows_.decode(row, out);
-  const std::uint32_t list = homes_[0][row];
+  const std::uint32_t list = homes() == 2 ? std::min(homes_[0][row], homes_[1][row]) : homes_[0][row];
   const std::size_t at = lists_.find(list, static_cast<std::uint32_t>(row)), lane = at % kBlockRows;
   const std::size_t padded = rows_.padded();
   const std::uint8_t* block = lists_[list].blocks + at / kBlockRows * lists_.block_bytes();
@@ -469,6 +463,9 @@ IvfSnapshot IvfIndex::snapshot() {
 std::array<std::vector<std::uint32_t>, IvfIndex::kHomes> IvfIndex::checked_homes(const IvfSnapshot& snapshot) const {
   const auto refuse_file = [](const std::string& what) { throw Error(ErrorKind::kFormat, "load: " + what); };
   std::array<std::vector<std::uint32_t>, kHomes> homes;
+  std::size_t entries = 0;
+  for (const InvertedLists::List& list : snapshot.entries) entries += list.size;
+  if (snapshot.rows > entries) refuse_file("there are fewer list entries than rows");
   for (std::size_t h = 0; h < this->homes(); ++h) homes[h].assign(snapshot.rows, kNone);
   for (std::size_t l = 0; l < snapshot.entries.size(); ++l) {
     for (const std::uint32_t row : snapshot.entries[l].numbers()) {

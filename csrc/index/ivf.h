@@ -12,6 +12,7 @@
 #include <mutex>
 
 #include "index/fair_lock.h"
+#include "index/flat.h"
 #include "index/kmeans.h"
 #include "index/lists.h"
 #include "index/rows.h"
@@ -90,11 +91,12 @@ class IvfIndex {
   std::size_t homes() const { return config_.spill ? 2 : 1; }
   void train_locked(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress);
   void set_centroids(const float* centroids, std::size_t count, std::size_t threads);
-  void fit_shrinks(const float* rows, std::size_t n, std::size_t threads);
+  void fit_shrinks(const float* rows, const KmeansResult& found);
   void centre_of(std::size_t list, float* centre) const;
   void refresh_centroids();
+  std::unique_ptr<FlatIndex> coarse() const;
   Homes nearest_lists(const float* x, std::size_t n, std::size_t threads) const;
-  std::uint32_t second_home(const float* row, const float* centroids, std::span<const Candidate> candidates) const;
+  std::uint32_t second_home(const float* row, const float* centroids, std::span<const std::int64_t> candidates) const;
   Entries encode_entries(const float* residuals, const std::uint32_t* homes, std::size_t n) const;
   void append_row(const Entries& entries, std::size_t i, const std::uint32_t* homes, std::uint32_t row);
   void decode(std::size_t row, float* out) const;
@@ -103,6 +105,7 @@ class IvfIndex {
   void renumber_row(std::uint32_t from, std::uint32_t to);
 
   IvfConfig config_;
+  KernelsFn kernels_;
   Rows rows_;       // by row number; without B1
   Rows centroids_;  // by list; B1+U8
   bool trained_ = false;

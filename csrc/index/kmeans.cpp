@@ -8,17 +8,20 @@
 #include "common/buffer.h"
 #include "common/parallel.h"
 #include "common/random.h"
+#include "index/flat.h"
 
 namespace tessella {
 
 namespace {
 
 constexpr std::size_t kAssignRows = 2048;       // rows of a task: centroids are packed anew for each
-constexpr std::size_t kSplitIterations = 6;     // where a part's centroids only have to be a start
+constexpr std::uint64_t kSeed = 0x6B6D65616E73;  // of the rotation behind the codes
+constexpr float kEpsilon = 1.9f;
 constexpr std::size_t kPlusPlusRows = 64;       // rows looked at for each centroid that k-means++ draws
 constexpr std::size_t kPlusPlusCentroids = 64;  // beyond these, rows drawn at random do as well
 
 struct Data {
+  KernelsFn table;
   const Kernels& kernels;
   const float* x;
   std::size_t n, d;
@@ -44,11 +47,16 @@ std::vector<std::size_t> draw(std::size_t n, std::size_t count, std::uint64_t se
   return order;
 }
 
+float norm2(const float* row, std::size_t d) {
+  double sum = 0.0;
+  for (std::size_t j = 0; j < d; ++j) sum += double{row[j]} * row[j];
+  return static_cast<float>(sum);
+}
+
 void normalise(float* row, std::size_t d) {
-  double norm2 = 0.0;
-  for (std::size_t j = 0; j < d; ++j) norm2 += double{row[j]} * row[j];
-  if (norm2 == 0.0) return;
-  for (std::size_t j = 0; j < d; ++j) row[j] = static_cast<float>(row[j] / std::sqrt(norm2));
+  const float length = std::sqrt(norm2(row, d));
+  if (length == 0.0f) return;
+  for (std::size_t j = 0; j < d; ++j) row[j] /= length;
 }
 
 // Arthur & Vassilvitskii: each next centroid is drawn with probability proportional to its squared distance from those
@@ -86,13 +94,37 @@ std::vector<float> sampled(const Data& data, std::size_t k, std::uint64_t seed) 
 
 struct Assignment {
   std::vector<std::uint32_t> nearest;
-  std::vector<float> similarity;
+  std::vector<float> cost;  // squared distance, or 1 - inner product (spherical)
 };
+
+std::vector<float> offsets_of(const float* centroids, std::size_t k, std::size_t d) {
+  std::vector<float> offsets(k);
+  for (std::size_t c = 0; c < k; ++c) offsets[c] = norm2(centroids + c * d, d) / 2.0f;
+  return offsets;
+}
 
 Assignment assign(const Data& data, const std::vector<float>& centroids) {
   Assignment out{std::vector<std::uint32_t>(data.n), std::vector<float>(data.n)};
   kmeans_nearest(data.kernels, data.x, data.n, data.d, centroids.data(), centroids.size() / data.d, data.spherical,
-                 data.threads, out.nearest.data(), out.similarity.data());
+                 data.threads, out.nearest.data(), out.cost.data());
+  for (std::size_t i = 0; i < data.n; ++i) {
+    out.cost[i] = data.spherical ? 1.0f - out.cost[i] : norm2(data.x + i * data.d, data.d) - 2.0f * out.cost[i];
+  }
+  return out;
+}
+
+// The same through 1-bit codes; costs are those by the 8-bit codes.
+Assignment assign_assisted(const Data& data, const std::vector<float>& centroids) {
+  const Metric metric = data.spherical ? Metric::kInnerProduct : Metric::kL2;
+  FlatIndex coarse({data.d, metric, false, parse_codecs({"B1", "U8"}), kSeed}, data.table);
+  coarse.add(centroids.data(), centroids.size() / data.d, {}, data.threads);
+  Assignment out{std::vector<std::uint32_t>(data.n), std::vector<float>(data.n)};
+  std::vector<std::int64_t> ids(data.n);
+  coarse.search({data.x, data.n, 1, kEpsilon, data.threads, out.cost.data(), ids.data()});
+  for (std::size_t i = 0; i < data.n; ++i) {
+    out.nearest[i] = static_cast<std::uint32_t>(ids[i]);
+    if (data.spherical) out.cost[i] = 1.0f - out.cost[i];
+  }
   return out;
 }
 
@@ -127,7 +159,7 @@ void repair_empty(const Data& data, const Members& members, const Assignment& fo
     for (std::size_t i = members.begin[largest]; i < members.begin[largest + 1]; ++i) {
       const std::size_t row = members.rows[i];
       if (taken[row]) continue;
-      if (farthest == data.n || found.similarity[row] < found.similarity[farthest]) farthest = row;
+      if (farthest == data.n || found.cost[row] > found.cost[farthest]) farthest = row;
     }
     if (farthest == data.n) continue;
     taken[farthest] = 1;
@@ -153,17 +185,8 @@ void update(const Data& data, const Members& members, std::vector<float>& centro
   });
 }
 
-double mean_cost(const Data& data, const Assignment& found) {
-  double sum = 0.0;
-  for (std::size_t i = 0; i < data.n; ++i) {
-    double norm2 = 0.0;
-    if (!data.spherical) {
-      const float* row = data.x + i * data.d;
-      for (std::size_t j = 0; j < data.d; ++j) norm2 += double{row[j]} * row[j];
-    }
-    sum += data.spherical ? 1.0 - found.similarity[i] : norm2 - 2.0 * found.similarity[i];
-  }
-  return sum / static_cast<double>(data.n);
+double mean_cost(const Assignment& found) {
+  return std::accumulate(found.cost.begin(), found.cost.end(), 0.0) / static_cast<double>(found.cost.size());
 }
 
 KmeansResult lloyd(const Data& data, std::vector<float> centroids, std::size_t iterations,
@@ -171,83 +194,25 @@ KmeansResult lloyd(const Data& data, std::vector<float> centroids, std::size_t i
   KmeansResult out;
   const std::size_t k = centroids.size() / data.d;
   for (std::size_t i = 0; i < iterations; ++i) {
-    const Assignment found = assign(data, centroids);
+    Assignment found = k >= kAssisted ? assign_assisted(data, centroids) : assign(data, centroids);
     const Members members = members_of(found.nearest, k);
-    out.costs.push_back(mean_cost(data, found));
+    out.costs.push_back(mean_cost(found));
     update(data, members, centroids);
     repair_empty(data, members, found, centroids);
     out.sizes.resize(k);
     for (std::size_t c = 0; c < k; ++c) out.sizes[c] = members.size(c);
+    out.nearest = std::move(found.nearest);
     if (progress) progress(static_cast<double>(i + 1) / static_cast<double>(iterations));
   }
   out.centroids = std::move(centroids);
   return out;
 }
 
-// Centroids for each part in proportion to its rows, at least one for a part that has any, k in all.
-std::vector<std::size_t> shares(const Members& parts, std::size_t k) {
-  const std::size_t count = parts.begin.size() - 1, n = parts.rows.size();
-  std::vector<std::size_t> share(count);
-  std::vector<double> rest(count);
-  std::size_t given = 0;
-  for (std::size_t p = 0; p < count; ++p) {
-    const double exact = static_cast<double>(parts.size(p)) * static_cast<double>(k) / static_cast<double>(n);
-    share[p] = std::min(parts.size(p), std::max<std::size_t>(parts.size(p) > 0, static_cast<std::size_t>(exact)));
-    rest[p] = exact - static_cast<double>(share[p]);
-    given += share[p];
-  }
-  for (; given < k; ++given) {
-    std::size_t best = count;
-    for (std::size_t p = 0; p < count; ++p) {
-      if (share[p] < parts.size(p) && (best == count || rest[p] > rest[best])) best = p;
-    }
-    ++share[best];
-    rest[best] -= 1.0;
-  }
-  for (; given > k; --given) {
-    const auto largest = static_cast<std::size_t>(std::max_element(share.begin(), share.end()) - share.begin());
-    --share[largest];
-  }
-  return share;
-}
-
-// About sqrt(k) parts, each split on its own.
-std::vector<float> split_twice(const Data& data, std::size_t k, std::uint64_t seed) {
-  const auto coarse = static_cast<std::size_t>(std::lround(std::sqrt(static_cast<double>(k))));
-  const KmeansResult top = lloyd(data, plus_plus(data, coarse, seed), kSplitIterations, {});
-  const Members parts = members_of(assign(data, top.centroids).nearest, coarse);
-  const std::vector<std::size_t> share = shares(parts, k);
-  std::vector<std::size_t> at(coarse + 1, 0);
-  std::partial_sum(share.begin(), share.end(), at.begin() + 1);
-  std::vector<float> centroids(k * data.d);
-  parallel_for(coarse, data.threads, [&](std::size_t p) {
-    if (share[p] == 0) return;
-    std::vector<float> rows(parts.size(p) * data.d);
-    for (std::size_t i = 0; i < parts.size(p); ++i) {
-      std::memcpy(rows.data() + i * data.d, data.x + parts.rows[parts.begin[p] + i] * data.d, data.d * sizeof(float));
-    }
-    const Data part{data.kernels, rows.data(), parts.size(p), data.d, data.spherical, 1};
-    std::vector<float> start = share[p] <= kPlusPlusCentroids ? plus_plus(part, share[p], seed + p + 1)
-                                                              : sampled(part, share[p], seed + p + 1);
-    const KmeansResult found = lloyd(part, std::move(start), kSplitIterations, {});
-    std::memcpy(centroids.data() + at[p] * data.d, found.centroids.data(), found.centroids.size() * sizeof(float));
-  });
-  return centroids;
-}
-
 }  // namespace
 
 void kmeans_nearest(const Kernels& kernels, const float* x, std::size_t n, std::size_t d, const float* centroids,
                     std::size_t k, bool spherical, std::size_t threads, std::uint32_t* nearest, float* similarity) {
-  std::vector<float> offsets;
-  if (!spherical) {
-    offsets.resize(k);
-    for (std::size_t c = 0; c < k; ++c) {
-      double norm2 = 0.0;
-      for (std::size_t j = 0; j < d; ++j) norm2 += double{centroids[c * d + j]} * centroids[c * d + j];
-      offsets[c] = static_cast<float>(norm2 / 2.0);
-    }
-  }
+  const std::vector<float> offsets = spherical ? std::vector<float>{} : offsets_of(centroids, k, d);
   parallel_for((n + kAssignRows - 1) / kAssignRows, threads, [&](std::size_t task) {
     const std::size_t first = task * kAssignRows, count = std::min(kAssignRows, n - first);
     AlignedBuffer scratch(kernels.kmeans_assign_scratch(count, k, d));
@@ -256,25 +221,27 @@ void kmeans_nearest(const Kernels& kernels, const float* x, std::size_t n, std::
   });
 }
 
-KmeansResult kmeans_train(const Kernels& kernels, const float* x, std::size_t n, std::size_t d,
+KmeansResult kmeans_train(KernelsFn table, const float* x, std::size_t n, std::size_t d,
                           const KmeansConfig& config, std::size_t threads, const KmeansProgress& progress) {
   std::vector<float> rows;
+  std::vector<std::size_t> drawn;
   if (n > config.sample * config.k) {
-    const std::vector<std::size_t> drawn = draw(n, config.sample * config.k, config.seed);
+    drawn = draw(n, config.sample * config.k, config.seed);
     rows.resize(drawn.size() * d);
     for (std::size_t i = 0; i < drawn.size(); ++i)
       std::memcpy(rows.data() + i * d, x + drawn[i] * d, d * sizeof(float));
     x = rows.data();
     n = drawn.size();
   }
-  const Data data{kernels, x, n, d, config.spherical, threads};
-  std::vector<float> start = config.k >= kHierarchical        ? split_twice(data, config.k, config.seed)
-                             : config.k <= kPlusPlusCentroids ? plus_plus(data, config.k, config.seed)
-                                                              : sampled(data, config.k, config.seed);
+  const Data data{table, table(), x, n, d, config.spherical, threads};
+  std::vector<float> start = config.k <= kPlusPlusCentroids ? plus_plus(data, config.k, config.seed)
+                                                            : sampled(data, config.k, config.seed);
   if (config.spherical) {
     for (std::size_t c = 0; c < config.k; ++c) normalise(start.data() + c * d, d);
   }
-  return lloyd(data, std::move(start), config.iterations, progress);
+  KmeansResult out = lloyd(data, std::move(start), config.iterations, progress);
+  out.rows = std::move(drawn);
+  return out;
 }
 
 }  // namespace tessella

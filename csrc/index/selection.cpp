@@ -10,17 +10,23 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 std::size_t scatter(std::uint32_t row) { return row * 0x9E3779B1u; }
 
+constexpr std::size_t kPivotHits = 512;
+
 // An estimate that at least `wanted` of the hits reach, and seldom more than twice as many. By bisection: counting
 // takes no branches, where a partial sort would mispredict most of its.
 float pivot_of(const RabitqHit* hits, std::size_t count, std::size_t wanted) {
-  std::vector<float> estimates(count);
-  for (std::size_t i = 0; i < count; ++i) estimates[i] = hits[i].estimate;
-  const auto [lowest, highest] = std::minmax_element(estimates.begin(), estimates.end());
-  float low = *lowest, high = *highest;
-  for (int step = 0; step < 16; ++step) {
+  std::array<float, kPivotHits> estimates;
+  count = std::min(count, kPivotHits);
+  float low = hits[0].estimate, high = low;
+  for (std::size_t i = 0; i < count; ++i) {
+    estimates[i] = hits[i].estimate;
+    low = std::min(low, estimates[i]);
+    high = std::max(high, estimates[i]);
+  }
+  for (int step = 0; step < 10; ++step) {
     const float middle = low + 0.5f * (high - low);
-    std::size_t reached = 0;
-    for (std::size_t i = 0; i < count; ++i) reached += estimates[i] >= middle;
+    std::uint32_t reached = 0;
+    for (std::size_t i = 0; i < count; ++i) reached += estimates[i] >= middle ? 1 : 0;
     (reached >= wanted ? low : high) = middle;
     if (reached >= wanted && reached <= 2 * wanted) break;
   }
@@ -75,10 +81,10 @@ void Selection::offer(const RabitqHit* hits, std::size_t count, const std::uint3
     flush();
   }
   for (std::size_t i = 0; i < count; ++i) {
-    if (hits[i].estimate >= pivot) continue;
+    if (opening && hits[i].estimate >= pivot) continue;
     if (hits[i].estimate >= pool_.threshold()) {
       add({row_of(hits[i]), hits[i].upper});
-    } else if (hits[i].upper >= pool_.threshold()) {
+    } else if (!(hits[i].upper < pool_.threshold())) {  // a bound beyond float16 is NaN and rules nothing out
       deferred_.push_back({row_of(hits[i]), hits[i].upper});
     }
   }

@@ -26,6 +26,7 @@ from tessella.errors import (
 )
 from tessella.index import Hits, Index, RangeHits
 from tessella.kmeans import KMeans
+from tessella.pq import ProductQuantizer
 from tessella.rabitq import RaBitQuantizer
 from tessella.scalar import ScalarQuantizer
 
@@ -40,6 +41,7 @@ __all__ = [
     "IndexConfig",
     "InvalidArgument",
     "KMeans",
+    "ProductQuantizer",
     "RaBitQuantizer",
     "RangeHits",
     "RecallWarning",

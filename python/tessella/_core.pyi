@@ -13,13 +13,24 @@ import numpy.typing
 __all__: list[str] = [
     "N4_GRID",
     "FlatIndex",
+    "IvfIndex",
     "active_isa",
     "available_isas",
     "binary_dot",
     "binary_encode",
     "binary_hamming",
+    "kmeans_assign",
+    "kmeans_train",
     "num_threads",
     "pin_isa",
+    "pq_encode",
+    "pq_pack",
+    "pq_rotate",
+    "pq_scan",
+    "pq_sum",
+    "pq_table",
+    "pq_topk",
+    "pq_update",
     "rabitq_encode",
     "rabitq_scan",
     "rabitq_table",
@@ -87,6 +98,75 @@ class FlatIndex:
         threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
 
+class IvfIndex:
+    """
+    The inverted file's engine; use tessella.Index.
+    """
+    def __contains__(self, id: typing.SupportsInt | typing.SupportsIndex) -> bool: ...
+    def __init__(
+        self,
+        *,
+        dim: typing.SupportsInt | typing.SupportsIndex,
+        metric: str,
+        codecs: collections.abc.Sequence[str],
+        seed: typing.SupportsInt | typing.SupportsIndex,
+        lists: typing.SupportsInt | typing.SupportsIndex,
+        spill: bool,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def add(
+        self,
+        x: numpy.typing.NDArray[numpy.float32],
+        ids: numpy.typing.NDArray[numpy.int64] | None,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def block_bytes(self, column: str) -> int: ...
+    def centroid_block_bytes(self, column: str) -> int: ...
+    def centroids(self) -> numpy.typing.NDArray[numpy.float32]: ...
+    def check_new_ids(self, ids: numpy.typing.NDArray[numpy.int64]) -> None: ...
+    def check_rows(
+        self, x: numpy.typing.NDArray[numpy.float32], first: typing.SupportsInt | typing.SupportsIndex
+    ) -> None: ...
+    def compact(self, threads: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def ids(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    def list_block_bytes(self) -> int: ...
+    def list_sizes(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    def lists(self) -> int: ...
+    def nbytes(self) -> int: ...
+    def range_search(
+        self,
+        queries: numpy.typing.NDArray[numpy.float32],
+        threshold: typing.SupportsFloat | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        nprobe: typing.SupportsInt | typing.SupportsIndex,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[typing.Any, ...]: ...
+    def reconstruct(self, ids: numpy.typing.NDArray[numpy.int64]) -> numpy.typing.NDArray[numpy.float32]: ...
+    def remove(self, ids: numpy.typing.NDArray[numpy.int64]) -> None: ...
+    def restore(self, state: dict[str, typing.Any]) -> None: ...
+    def search(
+        self,
+        queries: numpy.typing.NDArray[numpy.float32],
+        k: typing.SupportsInt | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        nprobe: typing.SupportsInt | typing.SupportsIndex,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[typing.Any, ...]: ...
+    def snapshot(self) -> dict[str, typing.Any]: ...
+    def train(
+        self,
+        x: numpy.typing.NDArray[numpy.float32],
+        threads: typing.SupportsInt | typing.SupportsIndex,
+        progress: typing.Any,
+    ) -> None: ...
+    def trained(self) -> bool: ...
+    def update(
+        self,
+        ids: numpy.typing.NDArray[numpy.int64],
+        x: numpy.typing.NDArray[numpy.float32],
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+
 def active_isa() -> str:
     """
     The level in use.
@@ -118,6 +198,32 @@ def binary_hamming(
     Differing bits of codes (nq, bytes) and codes (n, bytes) -> (nq, n).
     """
 
+def kmeans_assign(
+    x: numpy.typing.NDArray[numpy.float32],
+    centroids: numpy.typing.NDArray[numpy.float32],
+    *,
+    spherical: bool,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[typing.Any, ...]:
+    """
+    Nearest centroid of each row (n,) and its similarity, <x, c> - |c|^2 / 2 or (spherical) <x, c>.
+    """
+
+def kmeans_train(
+    x: numpy.typing.NDArray[numpy.float32],
+    *,
+    k: typing.SupportsInt | typing.SupportsIndex,
+    iterations: typing.SupportsInt | typing.SupportsIndex,
+    spherical: bool,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    sample: typing.SupportsInt | typing.SupportsIndex,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+    progress: typing.Any,
+) -> tuple[typing.Any, ...]:
+    """
+    Rows (n, d) -> centroids (k, d) and the mean cost before each iteration.
+    """
+
 def num_threads() -> int:
     """
     Threads a call uses when it does not say.
@@ -126,6 +232,83 @@ def num_threads() -> int:
 def pin_isa(isa: str) -> None:
     """
     Use this level from now on.
+    """
+
+def pq_encode(
+    rows: numpy.typing.NDArray[numpy.float32],
+    codebooks: numpy.typing.NDArray[numpy.float32],
+    biases: numpy.typing.NDArray[numpy.float32],
+    *,
+    inverse_norms: numpy.typing.NDArray[numpy.float32] | None = None,
+    weight: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    sweeps: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    Rows (n, d), codebooks (m, d/m, 2^bits) and biases -|c|^2/2 -> codes (n, m) or, at 4 bits, (n, ceil(m/2)).
+    """
+
+def pq_pack(table: numpy.typing.NDArray[numpy.float32]) -> tuple[typing.Any, ...]:
+    """
+    A table (m, 16) in 6-bit entries as the level in use lays them out: entries, step, base.
+    """
+
+def pq_rotate(
+    rows: numpy.typing.NDArray[numpy.float32], rotation: numpy.typing.NDArray[numpy.float32]
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Rows (n, d) times a rotation (d, d).
+    """
+
+def pq_scan(
+    tables: numpy.typing.NDArray[numpy.float32],
+    blocks: numpy.typing.NDArray[numpy.uint8],
+    n: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    terms: bool,
+    thresholds: numpy.typing.NDArray[numpy.float32],
+    exact: bool = False,
+) -> list[typing.Any]:
+    """
+    One pass of 1 to 4 queries' tables (nq, m, 2^bits) over blocks: (rows, similarities) of each.
+    """
+
+def pq_sum(
+    tables: numpy.typing.NDArray[numpy.float32],
+    codes: numpy.typing.NDArray[numpy.uint8],
+    which: numpy.typing.NDArray[numpy.uint32] | None = None,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Sums of table entries over all codes, or over codes `which` -> (nq, count).
+    """
+
+def pq_table(
+    queries: numpy.typing.NDArray[numpy.float32], codebooks: numpy.typing.NDArray[numpy.float32], metric: str
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Queries (nq, d) -> inner products with, or minus squared distances to, every codeword (nq, m, 2^bits).
+    """
+
+def pq_topk(
+    queries: numpy.typing.NDArray[numpy.float32],
+    codebooks: numpy.typing.NDArray[numpy.float32],
+    blocks: numpy.typing.NDArray[numpy.uint8],
+    n: typing.SupportsInt | typing.SupportsIndex,
+    k: typing.SupportsInt | typing.SupportsIndex,
+    metric: str,
+    exact: bool = False,
+) -> tuple[typing.Any, ...]:
+    """
+    The k best rows of blocks without terms for each query: rows (nq, k), similarities (nq, k).
+    """
+
+def pq_update(
+    rows: numpy.typing.NDArray[numpy.float32],
+    codes: numpy.typing.NDArray[numpy.uint8],
+    m: typing.SupportsInt | typing.SupportsIndex,
+    bits: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[typing.Any, ...]:
+    """
+    Sums (m, 2^bits, d/m) and counts (m, 2^bits) of the rows of each codeword.
     """
 
 def rabitq_encode(residuals: numpy.typing.NDArray[numpy.float32]) -> tuple[typing.Any, ...]:

@@ -67,15 +67,17 @@ struct Scanned {
           const std::vector<Tight<float>>& tables) {
     std::vector<AlignedBuffer> entries;
     PqQuery queries[kRabitqQueries];
+    PqExact exact[kRabitqQueries];
     RabitqHit* out[kRabitqQueries];
     std::size_t counts[kRabitqQueries];
     for (std::size_t q = 0; q < tables.size(); ++q) {
-      queries[q] = {tables[q].get(), 1.0f, 0.0f, -0.5f};
+      queries[q] = {tables[q].get(), 1.0f, 0.0f, -0.5f, nullptr};
       if (shape.bits == 4) {
         entries.emplace_back(pq_packed_bytes(shape.m));
         PqPacked packed{entries.back().data(), 0, 0};
         kernels.pq_pack(tables[q].get(), shape.m, &packed);
-        queries[q] = {packed.entries, packed.step, packed.base, -0.5f};
+        exact[q] = {tables[q].get(), 1.0f, 0.0f, 3.0f * packed.step};
+        queries[q] = {packed.entries, packed.step, packed.base, -0.5f, q % 2 == 0 ? &exact[q] : nullptr};
       }
       hits[q].resize((kRows + 31) / 32 * 32);
       out[q] = hits[q].data();
@@ -104,6 +106,14 @@ TEST(pq_encodes_and_gathers_as_scalar_does) {
     for (std::size_t i = 0; i < kRows; ++i) inverse[i] = i % 5 == 0 ? 0.0f : 0.1f;
     for (const float* norms : {static_cast<const float*>(nullptr), static_cast<const float*>(inverse.get())}) {
       CHECK(encoded(level, shape, books, x, norms) == encoded(scalar, shape, books, x, norms));
+    }
+    if (shape.d < 200) {
+      const auto rotation = data::normal(shape.d * shape.d, 30);
+      Tight<float> turned[2] = {Tight<float>(x.size()), Tight<float>(x.size())};
+      AlignedBuffer room(level.pq_encode_scratch(shape.d, 1)), scalar_room(scalar.pq_encode_scratch(shape.d, 1));
+      level.pq_rotate({x.get(), kRows, shape.d, rotation.get(), turned[0].get(), room.data()});
+      scalar.pq_rotate({x.get(), kRows, shape.d, rotation.get(), turned[1].get(), scalar_room.data()});
+      CHECK(turned[0] == turned[1]);
     }
     const auto codes = encoded(scalar, shape, books, x, nullptr);
     Tight<double> a(shape.d << shape.bits), b(shape.d << shape.bits);

@@ -36,6 +36,9 @@ SPECS = [
     "Flat,B1+U8",
     "Flat,B1+N4",
     "Flat,B1+U8+F16",
+    "IVF4,F32",
+    "IVF4,B1",
+    "IVF4+SOAR,B1+U8",
 ]
 METRICS = ["cosine", "ip", "l2"]
 
@@ -69,7 +72,7 @@ def run(folder: Path, cases: range) -> collections.Counter[str]:
 
 def load_and_use(name: str, path: Path, rng: np.random.Generator) -> str:
     try:
-        if name.startswith("Flat"):
+        if name in SPECS:
             mmap, verify = bool(rng.integers(2)), [None, True, False][rng.integers(3)]
             loaded: Any = ts.Index.load(path, mmap=mmap, verify=verify)
         else:
@@ -90,11 +93,15 @@ def use_index(index: ts.Index, path: Path) -> None:
     assert ids.shape == scores.shape == (3, 5)
     assert np.isin(ids[ids >= 0], index.ids).all()
     index.range_search(q, 0.5)
+    assert index.list_sizes.sum() >= (0 if index.config.structure == "Flat" else len(index))
     for some, rows in index.batches(7):
         assert rows.shape == (len(some), index.dim)
     index.save(path)
     index.remove(index.ids[:2])  # first, so that it meets the memory that came from the file
     index.add(q)
+    index.update(index.ids[-2:], q[:2])
+    index.reconstruct(index.ids)
+    index.compact()
     index.search(q, k=2)
 
 

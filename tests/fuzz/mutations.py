@@ -140,8 +140,9 @@ def _change(tree: Any, rng: np.random.Generator) -> None:
 
 STRANGE: list[Any] = [
     *(0, 1, -1, 2, 63, 64, 65, 1000, 2**31, 2**32 + 1, 2**62, 2**63, 2**64, 10**30, 0.5, 1e308),
-    *("", "F32", "F16", "BF16", "U8", "I64", "Q7", "\0", "é" * 40, "ip", "l2", "cosine", "index", "2"),
+    *("", "F32", "F16", "BF16", "U8", "U32", "I64", "Q7", "\0", "é" * 40, "ip", "l2", "cosine", "index", "2"),
     *("Flat", "Flat,B1", "Flat,B1+U8", "Flat,U8", "Flat,N4", "Flat,R3", "Flat,BF16", "Flat,UINT8", "IVF"),
+    *("IVF4,F32", "IVF5,F32", "IVF4,B1", "IVF4+SOAR,B1", "IVF4,B1+U8", "IVF4+SOAR,B1+U8"),
     *(None, True, [], {}, [0], [0, 0], [2**62, 4], [64, 2**63 - 1], {"a": [1]}, [[[[]]]]),
 ]
 MUTATIONS: list[Callable[[bytes, np.random.Generator], bytes]] = [

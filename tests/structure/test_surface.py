@@ -20,6 +20,7 @@ PUBLIC = {
     "BinaryQuantizer",
     "Hits",
     "Index",
+    "ProductQuantizer",
     "RaBitQuantizer",
     "RangeHits",
     "ScalarQuantizer",

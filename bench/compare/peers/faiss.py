@@ -54,7 +54,7 @@ class Peer(Adapter):
         faiss.write_index(self.index, str(folder / "index.faiss"))
 
     def counts(self) -> dict[str, float]:
-        seen = {"ivf_rows": faiss.cvar.indexIVF_stats.ndis, "graph_distances": faiss.cvar.hnsw_stats.ndis}
+        seen = {"rows": faiss.cvar.indexIVF_stats.ndis, "graph_distances": faiss.cvar.hnsw_stats.ndis}
         return {name: count / self.queries for name, count in seen.items() if count}
 
     def _inner(self, kind: str) -> Any:

@@ -40,6 +40,7 @@ struct Kernels {
 
   PqEncodeFn pq_encode;
   PqScratchFn pq_encode_scratch;
+  PqRotateFn pq_rotate;
   PqUpdateFn pq_update;
   PqTableFn pq_table;
   PqPackFn pq_pack;

@@ -83,6 +83,14 @@ def pq_encode_anisotropic(x: Floats, codebooks: Floats, inverse_norms: Floats, w
     return numbers
 
 
+def pq_rotate(x: Floats, rotation: Floats) -> Floats:
+    """x R, dimension after dimension, by FMA."""
+    sums = np.zeros(x.shape, np.float32)
+    for j, row in enumerate(rotation):
+        sums = fma(x[:, j, None], row, sums)
+    return sums
+
+
 def pq_decode(numbers: Codes, codebooks: Floats) -> Floats:
     """Rows (n, d) made of codewords."""
     pieces = codebooks.swapaxes(1, 2)[np.arange(len(codebooks)), numbers]

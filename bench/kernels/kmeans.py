@@ -1,0 +1,28 @@
+"""The nearest of k centroids: a product and its argmax, in rows and operations a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.kernels.rows import Row, per_row
+from tessella import _core
+
+CENTROIDS = (64, 1024, 8192)
+ROWS = 2049  # one task of rows and one more, so that packing the centroids is counted
+
+
+def measured(d: int, memory_bytes: int) -> Iterator[Row]:
+    """One call, offsets included; a row is worth 2 k d operations. There is no case from memory."""
+    del memory_bytes
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((ROWS, d), dtype=np.float32)
+    for k in CENTROIDS:
+        centroids = draw.standard_normal((k, d), dtype=np.float32)
+
+        def assign(n: int, centroids: npt.NDArray[np.float32] = centroids) -> object:
+            return _core.kmeans_assign(x[:n], centroids, spherical=True, threads=1)
+
+        yield per_row(f"kmeans_assign, {k:,} c", d, "cache", assign, ROWS, 4 * d, flop_per_row=2.0 * k * d)

@@ -1,0 +1,186 @@
+"""Product quantization beside faiss: `python -m bench.pq`, by a Python that has faiss.
+
+The same bytes, the same rows, one thread, no refinement: recall@10, the share of the true ten among the first 1,000,
+rows encoded a second, and nanoseconds a row of a whole top-10 search, alone and 64 queries at a time. Both libraries
+take turns within each round, and medians are compared; training has the same number of iterations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench import machine
+from bench.datasets import Dataset, load
+
+HISTORY = Path(__file__).resolve().parent / "history"
+CODES = ("PQ32", "PQ48", "PQ96", "PQ192", "PQ64x4", "PQ96x4", "PQ192x4", "PQ384x4", "OPQ48", "OPQ96x4")
+FIRST, ITERATIONS, BATCH, SINGLES = 1000, 25, 64, 16
+Ids = npt.NDArray[np.int64]
+Search = Callable[[npt.NDArray[np.float32], int], Ids]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One library with trained codes: what is timed."""
+
+    train_s: float
+    encode: Callable[[npt.NDArray[np.float32]], object]
+    search: Search
+
+
+def ours(name: str, x: npt.NDArray[np.float32]) -> Side:
+    import tessella as ts
+    from bench.kernels.pq import Store
+
+    m, bits = pieces(name)
+    quantizer = ts.ProductQuantizer(x.shape[1], m, bits, opq=name.startswith("OPQ"))
+    start = time.perf_counter()
+    quantizer.train(x, iterations=ITERATIONS)
+    taken = time.perf_counter() - start
+    store = Store(quantizer, quantizer.encode(x))
+    return Side(taken, quantizer.encode, store.search)
+
+
+def theirs(name: str, x: npt.NDArray[np.float32]) -> Side:
+    import faiss
+
+    m, bits = pieces(name)
+    d = x.shape[1]
+    index = faiss.IndexPQ(d, m, 8, faiss.METRIC_INNER_PRODUCT)
+    if bits == 4:
+        index = faiss.IndexPQFastScan(d, m, 4, faiss.METRIC_INNER_PRODUCT)
+    index.pq.cp.niter = ITERATIONS
+    codes = index
+    if name.startswith("OPQ"):
+        rotation = faiss.OPQMatrix(d, m)
+        rotation.niter = ITERATIONS
+        rotation.pq = faiss.ProductQuantizer(d, m, bits)
+        index = faiss.IndexPreTransform(rotation, index)
+    start = time.perf_counter()
+    index.train(x)
+    taken = time.perf_counter() - start
+    index.add(x)
+
+    def encode(rows: npt.NDArray[np.float32]) -> object:
+        return codes.pq.compute_codes(rotation.apply(rows) if name.startswith("OPQ") else rows)
+
+    return Side(taken, encode, lambda q, k: np.asarray(index.search(q, k)[1]))
+
+
+def pieces(name: str) -> tuple[int, int]:
+    """m and bits of `PQ48`, `OPQ96x4`."""
+    m, _, bits = name.lstrip("O").removeprefix("PQ").partition("x")
+    return int(m), int(bits or 8)
+
+
+def recalls(search: Search, queries: npt.NDArray[np.float32], truth: Ids) -> tuple[float, float]:
+    """Of the true ten, the share among the first ten and among the first FIRST."""
+    found = search(queries, FIRST)
+    shares = [
+        np.mean([len(np.intersect1d(mine, true)) for mine, true in zip(found[:, :k], truth, strict=True)]) / 10
+        for k in (10, FIRST)
+    ]
+    return float(shares[0]), float(shares[1])
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def compared(name: str, data: Dataset, truth: Ids, rounds: int) -> list[dict[str, Any]]:
+    """A row of results for each library, ours first."""
+    x, queries = data.base, data.queries
+    sides = [ours(name, x), theirs(name, x)]
+    some = x[:16_384]
+    work: dict[str, tuple[Callable[[Side], object], float]] = {
+        "encode_us": (lambda side: side.encode(some), len(some) / 1e6),
+        "single_ns": (lambda side: [side.search(queries[i : i + 1], 10) for i in range(SINGLES)], SINGLES / 1e9),
+        "batch_ns": (lambda side: side.search(queries[:BATCH], 10), BATCH / 1e9),
+    }
+    rows: list[dict[str, Any]] = []
+    for side in sides:
+        at10, at1000 = recalls(side.search, queries, truth)
+        rows.append({"train_s": round(side.train_s, 2), "recall_at_10": at10, f"recall_10_in_{FIRST}": at1000})
+    for key, (call, units) in work.items():
+        seconds: list[list[float]] = [[], []]
+        for _ in range(rounds):
+            for i, side in enumerate(sides):
+                seconds[i].append(timed(lambda call=call, side=side: call(side)))  # type: ignore[misc]
+        for row, each in zip(rows, seconds, strict=True):
+            per = units if key == "encode_us" else units * len(x)
+            row[key] = round(statistics.median(each) / per, 3)
+            row[f"{key}_low"], row[f"{key}_high"] = round(min(each) / per, 3), round(max(each) / per, 3)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.pq", description="Product quantization beside faiss.")
+    parser.add_argument("codes", nargs="*", default=CODES, help=f"like {', '.join(CODES)}")
+    parser.add_argument("--data", help="folder of the real sets")
+    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--isa", help="level to pin (default: the best)")
+    parser.add_argument("--save", action="store_true", help="append the results to bench/history")
+    chosen = parser.parse_args()
+    machine.pin_cores(1)
+    import faiss
+
+    import tessella as ts
+    from tessella.testing import available_isas, pinned_isa
+
+    faiss.omp_set_num_threads(1)
+    ts.set_num_threads(1)
+    level = chosen.isa or available_isas()[0]
+    data = load("debian", data=chosen.data, count=chosen.queries)
+    truth = np.argsort(-(data.queries @ data.base.T), axis=1, kind="stable")[:, :10]
+    common = {
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": machine.commit(),
+        "cpu": machine.cpu_model(),
+        "level": level,
+        "threads": 1,
+        "dataset": data.name,
+        "n": len(data.base),
+        "d": data.base.shape[1],
+        "queries": len(data.queries),
+        "seed": 0,
+    }
+    print(f"{machine.cpu_model()}, level {level}; {data.name}, {len(data.base):,} rows, one thread; ours / faiss")
+    print(f"{'code':10}{'recall@10':>16}{f'10 in {FIRST}':>16}{'encode us':>18}{'alone ns':>20}{'batch ns':>20}")
+    with pinned_isa(level):
+        for name in chosen.codes:
+            mine, other = compared(name, data, truth, chosen.rounds)
+            print(line(name, mine, other), flush=True)
+            if chosen.save:
+                path = HISTORY / f"{datetime.date.today():%Y-%m-%d}-pq.jsonl"
+                with path.open("a") as file:
+                    for peer, row in (("tessella", mine), (f"faiss {faiss.__version__}", other)):
+                        load_now = {"load_average": machine.load_average()}
+                        file.write(json.dumps(common | load_now | {"code": name, "peer": peer} | row) + "\n")
+
+
+def line(name: str, mine: dict[str, Any], other: dict[str, Any]) -> str:
+    """Ours, faiss's, and how many times faster ours is."""
+    text = f"{name:10}"
+    for key in ("recall_at_10", f"recall_10_in_{FIRST}"):
+        text += f"{mine[key]:8.4f}/{other[key]:.4f}".rjust(16)
+    for key, width in (("encode_us", 18), ("single_ns", 20), ("batch_ns", 20)):
+        text += f"{mine[key]:.2f}/{other[key]:.2f} x{other[key] / mine[key]:.2f}".rjust(width)
+    return text + f"   train {mine['train_s']:.0f}/{other['train_s']:.0f} s"
+
+
+if __name__ == "__main__":
+    main()

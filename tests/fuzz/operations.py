@@ -1,0 +1,166 @@
+"""Random adds, removals, updates and searches on an index, step by step beside plain NumPy arrays.
+
+    python -m tests.fuzz.operations --operations 100000 --seed 1 --spec IVF16+SOAR,B1+F32
+
+Rows are small whole numbers, so scores have no rounding, ties are many, and every search has one right answer: it
+looks into all lists and keeps every error bound. Between the steps the index is compacted, pickled, saved and loaded.
+A failure names its operation; the same seed comes to it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import pickle
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import tessella as ts
+
+DIM = 20
+MOST_ROWS = 1500  # beyond them removals outweigh
+SPEC = "IVF16+SOAR,B1+F32"
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--operations", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--spec", default=SPEC)
+    parser.add_argument("--metric", default="l2", choices=["l2", "ip"])
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(run(Path(folder), chosen.operations, chosen.seed, chosen.spec, chosen.metric))
+
+
+def run(folder: Path, operations: int, seed: int = 1, spec: str = SPEC, metric: str = "l2") -> str:
+    pair = Pair(folder, seed, spec, metric)
+    for number in range(operations):
+        try:
+            pair.step()
+        except BaseException as error:
+            raise SystemExit(f"operation {number} of seed {seed}: {type(error).__name__}: {error}") from error
+    done = ", ".join(f"{count:,} {name}" for name, count in sorted(pair.tally.items()))
+    return (
+        f"{operations:,} operations on {spec}, {metric}: {done}; {len(pair.index):,} rows left, all as NumPy has them"
+    )
+
+
+class Pair:
+    """An index, and the arrays that it should agree with."""
+
+    def __init__(self, folder: Path, seed: int, spec: str, metric: str) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.path = folder / "index"
+        self.metric = metric
+        self.index = ts.Index(spec, dim=DIM, metric=metric)
+        self.index.train(self.rows(400))
+        self.ids: Ids = np.empty(0, np.int64)
+        self.x: Floats = np.empty((0, DIM), np.float32)
+        self.next_id = 0
+        self.tally: collections.Counter[str] = collections.Counter()
+
+    def rows(self, n: int) -> Floats:
+        """Rows about a few places, many of them equal."""
+        places = 4 * self.rng.integers(-3, 4, (12, DIM)) if n > 12 else np.zeros((1, DIM))
+        near = self.rng.integers(-2, 3, (n, DIM))
+        return (places[self.rng.integers(len(places), size=n)] + near).astype(np.float32)
+
+    def size(self) -> int:
+        """Mostly small, now and then beyond a block, seldom large."""
+        return int(self.rng.integers([2, 2, 8, 40, 300][self.rng.integers(5)] + 1))
+
+    def step(self) -> None:
+        shares = {"searches": 40, "adds": 22, "updates": 18, "removals": 20 if len(self.ids) < MOST_ROWS else 60}
+        shares |= {"compactions": 0.5, "files": 0.5, "copies": 0.2, "clearings": 0.05}
+        weights = np.array(list(shares.values()))
+        name = str(self.rng.choice(list(shares), p=weights / weights.sum()))
+        self.tally[name] += 1
+        getattr(self, f"_{name}")()
+        assert len(self.index) == len(self.ids)
+
+    def _adds(self) -> None:
+        x = self.rows(self.size())
+        threads = int(self.rng.integers(1, 3))
+        if self.rng.random() < 0.5:
+            ids = np.arange(self.next_id, self.next_id + len(x))
+            self.index.add(x, threads=threads)
+        else:
+            ids = np.setdiff1d(self.rng.integers(0, self.next_id + 1000, len(x)), self.ids)
+            self.rng.shuffle(ids)
+            x = x[: len(ids)]
+            self.index.add(x, ids=ids, threads=threads)
+        self.ids, self.x = np.concatenate([self.ids, ids]), np.concatenate([self.x, x])
+        self.next_id = max(self.next_id, int(ids.max(initial=-1)) + 1)
+
+    def _removals(self) -> None:
+        which = self.some()
+        assert self.index.remove(self.ids[which]) == len(which)
+        self.ids, self.x = np.delete(self.ids, which), np.delete(self.x, which, axis=0)
+
+    def _updates(self) -> None:
+        which = self.some()
+        x = self.rows(len(which))
+        self.index.update(self.ids[which], x, threads=int(self.rng.integers(1, 3)))
+        self.x[which] = x
+
+    def _clearings(self) -> None:
+        self.index.remove(self.rng.permutation(self.ids))
+        self.ids, self.x = self.ids[:0], self.x[:0]
+
+    def _compactions(self) -> None:
+        self.index.compact()
+        self.check_all()
+
+    def _files(self) -> None:
+        self.index.save(self.path)
+        self.index = ts.Index.load(self.path, mmap=bool(self.rng.integers(2)))
+        self.check_all()
+
+    def _copies(self) -> None:
+        self.index = pickle.loads(pickle.dumps(self.index))
+        self.check_all()
+
+    def _searches(self) -> None:
+        q, k = self.rows(int(self.rng.integers(1, 6))), int(self.rng.integers(1, 25))
+        effort = {} if self.index.config.structure == "Flat" else {"nprobe": 1 << 20}
+        found = self.index.search(q, k, epsilon=100, threads=int(self.rng.integers(1, 3)), **effort)
+        ids, scores = self.best(q, k)
+        np.testing.assert_array_equal(found.ids, ids)
+        np.testing.assert_array_equal(found.scores, scores)
+
+    def some(self) -> npt.NDArray[np.intp]:
+        """Places of a few rows, in any order."""
+        return self.rng.permutation(len(self.ids))[: self.size()]
+
+    def best(self, q: Floats, k: int) -> tuple[Ids, Floats]:
+        """The k best of all rows, ties to the smaller id, with what pads them."""
+        worst = np.inf if self.metric == "l2" else -np.inf
+        if self.metric == "l2":
+            scores = np.square(q[:, None] - self.x).sum(-1)
+            order = np.lexsort((np.broadcast_to(self.ids, scores.shape), scores))[:, :k]
+        else:
+            scores = q @ self.x.T
+            order = np.lexsort((np.broadcast_to(self.ids, scores.shape), -scores))[:, :k]
+        missing = ((0, 0), (0, k - order.shape[1]))
+        return (
+            np.pad(self.ids[order], missing, constant_values=-1),
+            np.pad(np.take_along_axis(scores, order, axis=1), missing, constant_values=worst),
+        )
+
+    def check_all(self) -> None:
+        """Every row is there and as it was given; every list entry is accounted for."""
+        assert sorted(self.index.ids.tolist()) == sorted(self.ids.tolist())
+        np.testing.assert_array_equal(self.index.reconstruct(self.ids), self.x)
+        lists = self.index.list_sizes
+        if len(lists):
+            assert lists.sum() == len(self.ids) * (2 if self.index.config.soar and len(lists) > 1 else 1)
+
+
+if __name__ == "__main__":
+    main()
