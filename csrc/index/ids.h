@@ -23,9 +23,12 @@ class IdMap {
   std::int64_t next_id() const { return next_id_; }
   void raise_next_id(std::int64_t id) { next_id_ = id > next_id_ ? id : next_id_; }
 
-  // The order of every result list: higher similarity first, equal ones by smaller id.
+  // The order of every result list: higher similarity first, equal ones by smaller id. What is no number, as damaged
+  // codes may give, comes last: an order that is none would lead a sort astray.
   bool better(const Candidate& a, const Candidate& b) const {
-    if (a.similarity != b.similarity) return a.similarity > b.similarity;
+    const bool a_scored = a.similarity == a.similarity, b_scored = b.similarity == b.similarity;
+    if (a_scored != b_scored) return a_scored;
+    if (a_scored && a.similarity != b.similarity) return a.similarity > b.similarity;
     return id(static_cast<std::size_t>(a.row)) < id(static_cast<std::size_t>(b.row));
   }
   void sort(std::vector<Candidate>& list) const {

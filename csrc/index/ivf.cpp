@@ -137,7 +137,7 @@ void IvfIndex::train_locked(const float* x, std::size_t n, std::size_t threads, 
   }
   const std::vector<float> rows = rows_.prepared(x, n);
   const bool spherical = config().metric == Metric::kInnerProduct;
-  const KmeansConfig how{.k = lists, .iterations = 8, .spherical = spherical, .seed = config().seed, .sample = 256};
+  const KmeansConfig how{.k = lists, .iterations = 6, .spherical = spherical, .seed = config().seed, .sample = 256};
   const KmeansResult found = kmeans_train(kernels_, rows.data(), n, config().dim, how, threads, progress);
   std::vector<float> mean = rows_.mean(x, n);
   const auto publishing = lock_.write();
@@ -226,15 +226,24 @@ IvfIndex::Homes IvfIndex::nearest_lists(const float* x, std::size_t n, std::size
   std::vector<float> scores(n * wanted);
   std::vector<std::int64_t> nearest(n * wanted);
   coarse()->search({x, n, wanted, kEpsilon, threads, scores.data(), nearest.data()});
+  // A damaged file's centroids may score as no number with everything; then there are fewer, and list 0 takes what no
+  // list wants.
   Homes out{std::vector<std::uint32_t>(n * homes, kNone)};
-  for (std::size_t i = 0; i < n; ++i) out.lists[i * homes] = static_cast<std::uint32_t>(nearest[i * wanted]);
+  const auto candidates_of = [&](std::size_t i) {
+    const std::span all = std::span(nearest).subspan(i * wanted, wanted);
+    return all.first(static_cast<std::size_t>(std::find(all.begin(), all.end(), -1) - all.begin()));
+  };
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto candidates = candidates_of(i);
+    out.lists[i * homes] = candidates.empty() ? 0 : static_cast<std::uint32_t>(candidates[0]);
+  }
   if (wanted == 1) return out;
   std::vector<float> centroids(count * d);
   for (std::size_t l = 0; l < count; ++l) centroids_.decode(l, centroids.data() + l * d);
   parallel_for((n + kTileRows - 1) / kTileRows, threads, [&](std::size_t tile) {
     for (std::size_t i = tile * kTileRows; i < std::min(n, (tile + 1) * kTileRows); ++i) {
-      out.lists[i * homes + 1] =
-          second_home(x + i * d, centroids.data(), std::span(nearest).subspan(i * wanted, wanted));
+      const auto candidates = candidates_of(i);
+      if (candidates.size() > 1) out.lists[i * homes + 1] = second_home(x + i * d, centroids.data(), candidates);
     }
   });
   return out;
@@ -355,6 +364,7 @@ void IvfIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> 
                  static_cast<std::uint32_t>(base + i));
     }
     ids.empty() ? ids_.append_next(count) : ids_.append(ids.subspan(first, count));
+    lists_.tidy();
   }
 }
 
@@ -393,6 +403,7 @@ void IvfIndex::remove(std::span<const std::int64_t> ids) {
   }
   rows_.resize(ids_.size());
   for (std::size_t h = 0; h < homes(); ++h) homes_[h].resize(ids_.size());
+  lists_.tidy();
 }
 
 void IvfIndex::update(std::span<const std::int64_t> ids, const float* x, std::size_t threads) {
@@ -418,6 +429,7 @@ void IvfIndex::update(std::span<const std::int64_t> ids, const float* x, std::si
     for (std::size_t h = 0; h < each; ++h) homes_[h][row] = found.lists[i * each + h];
     append_row(entries, i, found.lists.data() + i * each, row);
   }
+  lists_.tidy();
 }
 
 // From the finest codec or, where there is B1 alone, from the row's code in one of its lists, the same in every copy.

@@ -94,9 +94,12 @@ void InvertedLists::reserve(std::span<const std::uint32_t> more) { rebuild(more)
 
 void InvertedLists::compact() { rebuild({}); }
 
+void InvertedLists::tidy() {
+  if (garbage_ > arena_bytes_ / 2 && garbage_ > kArenaBytes) compact();
+}
+
 std::vector<InvertedLists::List> InvertedLists::snapshot() {
   ++frozen_;
-  growth_ = {};
   return lists_;
 }
 

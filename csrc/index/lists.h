@@ -57,6 +57,8 @@ class InvertedLists {
   // Bytes that no list lies in any more.
   std::size_t garbage() const { return garbage_; }
   void compact();
+  // Compacts if more is left behind than in use.
+  void tidy();
 
   // From now on lists are copied before they are written: somebody holds what they are now.
   std::vector<List> snapshot();
