@@ -1,8 +1,8 @@
 // Searching an inverted file: the nearest centroids by a B1+U8 scan of them, then their lists by the index's codecs.
 //
-// A query looks into its lists from the nearest on, so its threshold is sharp early, and skips a list in which no row
-// can reach it. What one query finds depends on nothing but itself, so results are the same in any batch and at any
-// number of threads.
+// A query looks into its kNear nearest lists first, which makes its threshold sharp, and into the others in the order of
+// their numbers: so the queries of a batch that share a list share one pass over it. What a query finds depends on
+// nothing but itself, so results are the same in any batch and at any number of threads.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -16,15 +16,23 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kTaskQueries = 32;     // queries that share one task's work space and scan of the centroids
+constexpr float kCoarseEpsilon = 1.0f;  // error bounds kept among centroids: the order of two lists is no great matter
+constexpr std::size_t kNear = 3;
+constexpr std::size_t kSharedLists = 6;      // queries a task has for each list, where there are enough
+constexpr std::size_t kMostQueries = 512;    // of a task: their tables should stay in the cache
+constexpr std::size_t kFewestQueries = 32;
 constexpr std::size_t kRangeRows = 4096;     // rows between two looks at the threshold
-constexpr std::size_t kGatherRows = 64;      // rows scored at once where lists hold no codes
 constexpr std::size_t kRawFactor = 4;        // a raw last stage re-scores this many times k
-constexpr std::size_t kFetchedBytes = 2048;  // of the next list, asked for while one is scanned
+constexpr std::size_t kFetchedBytes = 4096;  // of the next list, asked for while one is scanned
 
 struct Probe {
   std::uint32_t list;
   float add;  // similarity of the query and the list's centroid
+};
+
+struct Visit {
+  Probe probe;
+  std::uint32_t query;  // of the task
 };
 
 // Room for one task. Hits are left unset: nobody reads beyond their count.
@@ -45,13 +53,14 @@ class IvfScan {
         nprobe_(std::min(request.nprobe, index.lists_.count())),
         queries_(std::move(queries)),
         scorer_(index.rows_, request.search.epsilon),
-        coarse_(index.centroids_, request.search.epsilon),
+        coarse_(index.centroids_, kCoarseEpsilon),
         list_ids_(numbered(index.lists_.count())) {}
 
   std::vector<std::vector<Candidate>> run() {
     const std::size_t nq = request_.nq;
     std::vector<std::vector<Candidate>> out(nq);
-    const std::size_t tasks = std::max((nq + kTaskQueries - 1) / kTaskQueries, std::min(nq, request_.threads));
+    const std::size_t each = std::clamp(kSharedLists * ix_.lists_.count() / nprobe_, kFewestQueries, kMostQueries);
+    const std::size_t tasks = std::max((nq + each - 1) / each, std::min(nq, request_.threads));
     parallel_for(tasks, request_.threads, [&](std::size_t task) {
       const std::size_t first = nq * task / tasks, last = nq * (task + 1) / tasks;
       WorkSpace space = work_space(last - first);
@@ -84,7 +93,8 @@ class IvfScan {
 
   void search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std::vector<Candidate>* out);
   void nearest_lists(const QueryTables* tables, std::size_t nq, WorkSpace& space, std::vector<Probe>* probes) const;
-  std::size_t scan_list(const QueryTables& tables, const Probe& probe, WorkSpace& space, Selection& found) const;
+  void scan_list(const Visit* visits, std::size_t count, const QueryTables* tables, WorkSpace& space,
+                 Selection* found) const;
   RabitqQuery for_list(const QueryTables& tables, const Probe& probe) const;
   void fetch(const Probe& probe) const;
   std::vector<Candidate> finished(std::size_t q, const std::vector<Ranked>& list);
@@ -107,16 +117,36 @@ void IvfScan::search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std
   }
   std::vector<std::vector<Probe>> probes(nq);
   nearest_lists(tables.data(), nq, space, probes.data());
+  std::vector<Selection> found;
+  found.reserve(nq);
+  std::vector<Visit> visits;
   std::size_t scanned = 0, probed = 0, refined = 0;
   for (std::size_t i = 0; i < nq; ++i) {
-    Selection found(scorer_, tables[i], keep(), ix_.ids_, ix_.spills());
+    found.emplace_back(scorer_, tables[i], keep(), ix_.ids_, ix_.spills());
     for (std::size_t p = 0; p < probes[i].size(); ++p) {
-      if (p + 1 < probes[i].size()) fetch(probes[i][p + 1]);
-      scanned += scan_list(tables[i], probes[i][p], space, found);
+      scanned += ix_.lists_[probes[i][p].list].size;
+      Visit visit{probes[i][p], static_cast<std::uint32_t>(i)};
+      if (p < kNear && p + 1 < probes[i].size()) fetch(probes[i][p + 1]);
+      p < kNear ? scan_list(&visit, 1, tables.data(), space, found.data()) : visits.push_back(visit);
     }
     probed += probes[i].size();
-    out[i] = finished(q0 + i, found.finish());
-    refined += found.refined();
+  }
+  std::sort(visits.begin(), visits.end(), [](const Visit& a, const Visit& b) {
+    return a.probe.list != b.probe.list ? a.probe.list < b.probe.list : a.query < b.query;
+  });
+  for (std::size_t v = 0; v < visits.size();) {
+    std::size_t count = 1;
+    while (count < kRabitqQueries && v + count < visits.size() &&
+           visits[v + count].probe.list == visits[v].probe.list) {
+      ++count;
+    }
+    if (v + count < visits.size()) fetch(visits[v + count].probe);
+    scan_list(visits.data() + v, count, tables.data(), space, found.data());
+    v += count;
+  }
+  for (std::size_t i = 0; i < nq; ++i) {
+    out[i] = finished(q0 + i, found[i].finish());
+    refined += found[i].refined();
   }
   scanned_.fetch_add(scanned, std::memory_order_relaxed);
   refined_.fetch_add(refined, std::memory_order_relaxed);
@@ -179,27 +209,30 @@ RabitqQuery IvfScan::for_list(const QueryTables& tables, const Probe& probe) con
   return query;
 }
 
-// Rows looked at.
-std::size_t IvfScan::scan_list(const QueryTables& tables, const Probe& probe, WorkSpace& space,
-                               Selection& found) const {
-  const InvertedLists::List& list = ix_.lists_[probe.list];
+// One pass over a list, for up to kRabitqQueries queries that visit it.
+void IvfScan::scan_list(const Visit* visits, std::size_t count, const QueryTables* tables, WorkSpace& space,
+                        Selection* found) const {
+  const InvertedLists::List& list = ix_.lists_[visits[0].probe.list];
   if (!ix_.scans_b1()) {
-    for (std::size_t first = 0; first < list.size; first += kGatherRows) {
-      found.offer_rows(list.rows + first, std::min<std::size_t>(kGatherRows, list.size - first));
-    }
-    return list.size;
+    for (std::size_t v = 0; v < count; ++v) found[visits[v].query].offer_rows(list.rows, list.size);
+    return;
   }
-  RabitqQuery query = for_list(tables, probe);
+  std::array<RabitqQuery, kRabitqQueries> queries;
+  std::array<RabitqHit*, kRabitqQueries> hits{};
+  std::array<std::size_t, kRabitqQueries> counts{};
+  for (std::size_t v = 0; v < count; ++v) {
+    queries[v] = for_list(tables[visits[v].query], visits[v].probe);
+    hits[v] = space.hits[v].get();
+  }
   for (std::size_t first = 0; first < list.size; first += kRangeRows) {
-    query.threshold = found.threshold();
-    RabitqHit* hits = space.hits[0].get();
-    std::size_t count = 0;
+    for (std::size_t v = 0; v < count; ++v) queries[v].threshold = found[visits[v].query].threshold();
     kernels_.rabitq_scan({list.blocks + first / kBlockRows * ix_.lists_.block_bytes(),
-                          std::min<std::size_t>(kRangeRows, list.size - first), ix_.rows_.padded(), true, &query, 1,
-                          &hits, &count});
-    found.offer(hits, count, list.rows + first, 0);
+                          std::min<std::size_t>(kRangeRows, list.size - first), ix_.rows_.padded(), true,
+                          queries.data(), count, hits.data(), counts.data()});
+    for (std::size_t v = 0; v < count; ++v) {
+      found[visits[v].query].offer(hits[v], counts[v], list.rows + first, 0);
+    }
   }
-  return list.size;
 }
 
 std::vector<Candidate> IvfScan::finished(std::size_t q, const std::vector<Ranked>& ranked) {

@@ -122,7 +122,7 @@ Assignment assign_assisted(const Data& data, const std::vector<float>& centroids
   std::vector<std::int64_t> ids(data.n);
   coarse.search({data.x, data.n, 1, kEpsilon, data.threads, out.cost.data(), ids.data()});
   for (std::size_t i = 0; i < data.n; ++i) {
-    out.nearest[i] = static_cast<std::uint32_t>(ids[i]);
+    out.nearest[i] = static_cast<std::uint32_t>(std::max<std::int64_t>(ids[i], 0));  // none: rows beyond all numbers
     if (data.spherical) out.cost[i] = 1.0f - out.cost[i];
   }
   return out;

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +28,7 @@ LONG_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "u8": "uin
 _DLPACK_CPU = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """Rows at the door: `source` is (n, d), as it came; `kind` is the type the kernels will see."""
 
     source: Array
@@ -61,6 +59,8 @@ def as_rows(
     x: object, name: str, operation: str, dim: int | None = None, dtypes: Collection[str] = tuple(DTYPES)
 ) -> Input:
     """Checks that `x` holds rows of `dim` numbers of one of the `dtypes`; one row may be one-dimensional."""
+    if type(x) is np.ndarray and _is_plain(x, dim):
+        return Input(x, "f32", False, False)
     source, bf16 = _host_array(x, name, operation)
     kind = "bf16" if bf16 else _kind(source.dtype)
     if kind is None or kind not in dtypes:
@@ -73,6 +73,11 @@ def as_rows(
     if source.shape[-1] == 0:
         raise InvalidArgument(f"{operation}: expected {name} with at least one column; got {source.shape}")
     return Input(source.reshape(1, -1) if single else source, kind, single, is_torch(x))
+
+
+def _is_plain(x: Array, dim: int | None) -> bool:
+    """Whether the array is what most callers pass, so that nothing else has to be looked at."""
+    return x.ndim == 2 and x.shape[1] == dim and x.dtype == np.float32 and x.flags.carray and x.dtype.isnative
 
 
 def row_slices(rows: Input, rows_per_slice: int) -> Iterator[Array]:
@@ -151,7 +156,7 @@ def _host_array(x: object, name: str, operation: str) -> tuple[Array, bool]:
 
 
 def _plain(array: Array) -> tuple[Array, bool]:
-    bf16 = array.dtype.name == "bfloat16"  # the type of ml_dtypes, which is never imported
+    bf16 = array.dtype.kind == "V" and array.dtype.name == "bfloat16"  # the type of ml_dtypes, which is never imported
     return (array.view(np.uint16) if bf16 else array), bf16
 
 

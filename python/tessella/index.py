@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from tessella._structures import Counts, make_structure
 from tessella.calibration import Calibration, check_recall, measure, share_found
 from tessella.config import METRICS, IndexConfig
 from tessella.errors import FormatError, InvalidArgument, RecallWarning
+
+if TYPE_CHECKING:
+    from tessella.building import BuildReport
 
 _SLICE_ROWS = 65_536  # rows converted, or searched, between two looks at Ctrl-C
 _SLICE_QUERIES = 4_096
@@ -92,6 +95,58 @@ class Index:
         self._engine = self._structure.engine
         self._effort = self._structure.default_effort
         self._calibration: Calibration | None = None
+        self.report: BuildReport | None = None  # of `build`: what it tried
+
+    @classmethod
+    def build(
+        cls,
+        x: object,
+        *,
+        metric: str = "cosine",
+        recall: float = 0.95,
+        memory: int | None = None,
+        queries: object | None = None,
+        ids: object | None = None,
+        k: int = 10,
+        seed: int | None = None,
+        progress: Progress = False,
+        threads: int | None = None,
+    ) -> Index:
+        """An index over rows `x` (n, dim) whose spec and effort are chosen by measurement.
+
+        Specs are tried on up to 50,000 of the rows; the fastest that reaches the recall is built over all of them and
+        calibrated. `ix.report` tells what was tried and which recall to expect.
+
+        Args:
+            recall: the share of the true `k` best that a search with the defaults should find.
+            memory: bytes that the index may take, at most; leaner codes are tried where it is given.
+            queries: (nq, dim) of the kind that will be asked, a thousand or more. Without them rows stand in, each
+                looking for its neighbours; real queries are often harder, and then recall falls short of the target.
+            ids: (n,) as for `add`.
+
+        A target that nothing within the memory reaches is a `RecallWarning`; too little memory for any spec is an
+        InvalidArgument. Cost: a few builds over the sample, one over the rows, and an exact search for the queries.
+
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).standard_normal((3000, 32), dtype=np.float32)
+        >>> ix = Index.build(x, recall=0.9)
+        >>> len(ix), ix.report.recall >= 0.9
+        (3000, True)
+        """
+        from tessella.building import build
+
+        return build(
+            x,
+            metric=metric,
+            recall=recall,
+            memory=memory,
+            queries=queries,
+            ids=ids,
+            k=k,
+            seed=seed,
+            progress=progress,
+            threads=threads,
+        )
 
     # ---- what it is
 
@@ -147,6 +202,11 @@ class Index:
             return np.empty(0, np.int64)
         sizes: npt.NDArray[np.int64] = self._engine.list_sizes()
         return sizes
+
+    @property
+    def most_effort(self) -> int:
+        """`nprobe` at which a search looks into every list; 0 for `Flat`."""
+        return self._structure.most_effort
 
     @property
     def calibration(self) -> Calibration | None:
@@ -286,7 +346,10 @@ class Index:
         """
         rows = as_rows(q, "q", "search", self._dim)
         parts = self._search(rows, k, threads, epsilon, self._effort_of(nprobe, recall, "search"))
-        ids, scores = parts[0][:2] if len(parts) == 1 else map(np.concatenate, list(zip(*parts, strict=True))[:2])
+        if len(parts) == 1:
+            ids, scores, _ = parts[0]
+        else:
+            ids, scores = map(np.concatenate, list(zip(*parts, strict=True))[:2])
         return Hits(like_input(ids, rows), like_input(scores, rows))
 
     def explain(
@@ -339,6 +402,12 @@ class Index:
 
         self._calibration = measure(recall_at, most, k=wanted, queries=rows.n)
         return self._calibration
+
+    def adopt(self, calibration: Calibration, recall: float) -> None:
+        """Takes a calibration measured elsewhere, and the effort that reaches `recall` as the default."""
+        self._calibration = calibration
+        if self._config.structure != "Flat":
+            self._effort = max(1, calibration.effort_for(check_recall(recall, "adopt")))
 
     def range_search(
         self,
@@ -438,8 +507,10 @@ class Index:
         wanted = whole_number(k, 1, "k", operation)
         count = resolve_threads(threads, operation)
         bound = _bound(epsilon, operation)
-        pieces = row_slices(rows, _SLICE_QUERIES) if rows.n else [rows.array]
         search = self._structure.search
+        if rows.n <= _SLICE_QUERIES:
+            return [search(_as_float32(rows.array, rows.kind), wanted, bound, effort, count)]
+        pieces = row_slices(rows, _SLICE_QUERIES)
         return [search(_as_float32(piece, rows.kind), wanted, bound, effort, count) for piece in pieces]
 
     def _checked_effort(self, nprobe: int, operation: str) -> int:
@@ -508,7 +579,7 @@ def _restored(header: dict[str, Any], state: dict[str, Any]) -> Index:
 def _as_float32(array: npt.NDArray[Any], kind: str) -> npt.NDArray[np.float32]:
     if kind == "bf16":
         return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32, copy=False)
+    return array if kind == "f32" else array.astype(np.float32)
 
 
 def _bound(epsilon: float, operation: str) -> float:
