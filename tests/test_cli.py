@@ -125,6 +125,82 @@ def test_info_shows_facts_and_tensors(built: Path, capsys: pytest.CaptureFixture
         assert fact in printed
 
 
+def test_info_tells_what_a_flat_index_was_calibrated_to(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = ts.Index.load(built / "index")
+    index.calibrate(np.load(built / "q.npy"), k=3)
+    index.save(built / "index")
+    assert main(["info", str(built / "index")]) == 0
+    printed = capsys.readouterr().out
+    assert "recall@3 of 6 queries: best 1.0000" in printed
+    assert "nprobe" not in printed
+
+
+@pytest.fixture
+def lists(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A folder with x.npy, an IVF index of it with 1-bit codes built and calibrated by command, and queries q.npy."""
+    topics = rng.standard_normal((40, 24))
+    drawn = topics[rng.integers(40, size=2300)] + 0.6 * rng.standard_normal((2300, 24))
+    np.save(tmp_path / "x.npy", drawn[:2000].astype(np.float16))
+    np.save(tmp_path / "q.npy", drawn[2000:].astype(np.float32))
+    files = [str(tmp_path / name) for name in ("x.npy", "index")]
+    options = ["--spec", "IVF32+SOAR,B1+U8", "--recall", "0.9", "--queries", str(tmp_path / "q.npy"), "--batch", "900"]
+    assert main(["build", *files, *options]) == 0
+    return tmp_path
+
+
+def test_build_makes_lists_and_calibrates_them(lists: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = ts.Index.load(lists / "index")
+    assert (index.spec, len(index), len(index.list_sizes)) == ("IVF32+SOAR,B1+U8", 2000, 32)
+    assert index.calibration is not None and index.calibration.queries == 300
+    assert index.nprobe == index.calibration.effort_for(0.9) < 32
+    assert main(["build", str(lists / "x.npy"), str(lists / "plain"), "--spec", "IVF,B1+U8"]) == 0
+    plain = ts.Index.load(lists / "plain")
+    assert plain.calibration is None and len(plain.list_sizes) > 32  # by all of the rows
+    assert "IVF,B1+U8" in capsys.readouterr().out
+
+
+def test_info_shows_lists_and_what_recall_takes(lists: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = ts.Index.load(lists / "index")
+    assert main(["info", str(lists / "index")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    sizes = index.list_sizes
+    assert f"lists 32 of {sizes.min()} to {sizes.max()} rows nprobe {index.nprobe} calibration" in printed
+    assert f"recall@10 of 300 queries: 0.8 at nprobe {index.calibration.effort_for(0.8)}, 0.9 at nprobe" in printed
+    assert f"best {max(index.calibration.recalls):.4f}" in printed
+
+
+def test_search_takes_nprobe_or_recall(lists: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index, q = ts.Index.load(lists / "index"), np.load(lists / "q.npy")
+    for option, effort in (("--nprobe", {"nprobe": 3}), ("--recall", {"recall": 0.8})):
+        options = [option, str(*effort.values()), "--show", "0", "--out", str(lists / "h.npz")]
+        assert main(["search", str(lists / "index"), str(lists / "q.npy"), *options]) == 0
+        np.testing.assert_array_equal(np.load(lists / "h.npz")["ids"], index.search(q, 10, **effort).ids)
+    index._calibration = ts.Calibration(k=10, queries=300, efforts=(1, 2), recalls=(0.5, 0.75))
+    index.save(lists / "index")
+    capsys.readouterr()
+    assert main(["search", str(lists / "index"), str(lists / "q.npy"), "--recall", "0.9", "--show", "0"]) == 0
+    assert capsys.readouterr().err == (
+        "tessella: search: recall 0.9 was not reached when 'IVF32+SOAR,B1+U8' was calibrated; its best is 0.7500\n"
+    )
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_build_chooses_a_spec_for_a_recall(asked: bool, lists: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--recall", "0.9", *(["--queries", str(lists / "q.npy")] if asked else [])]
+    assert main(["build", str(lists / "x.npy"), str(lists / "chosen"), *options]) == 0
+    printed, index = capsys.readouterr().out, ts.Index.load(lists / "chosen")
+    assert f"{index.spec}: recall@10 " in printed and "(asked for 0.9)" in printed and "queries/s" in printed
+    assert len(index) == 2000 and index.calibration is not None
+    assert index.calibration.queries == (300 if asked else 200)
+
+
+def test_a_chosen_spec_keeps_ids_from_a_column(tmp_path: Path, x: np.ndarray) -> None:
+    write_parquet(tmp_path / "x.parquet", x, pa.list_(pa.float32()))
+    options = ["--id-column", "key", "--recall", "0.9", "--metric", "l2", "--batch", "9"]
+    assert main(["build", str(tmp_path / "x.parquet"), str(tmp_path / "index"), *options]) == 0
+    np.testing.assert_array_equal(ts.Index.load(tmp_path / "index").ids, np.arange(N) * 10)
+
+
 def test_bench_finds_exact_search_exact(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--base", str(built / "x.npy"), "-k", "5", "--repeats", "1", "--threads", "1"]
     threads = ts.get_num_threads()
@@ -158,6 +234,9 @@ def test_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     rows = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
     recalls = {name: float(rows[name][1]) for name in ("NumPy", "Flat", "Flat,B1+U8", "Flat,B1+N4")}
+    lists = re.search(r"IVF\+SOAR,B1\+U8 +([\d.]+) +[\d.]+ +[\d,]+", printed)
+    assert lists is not None and float(lists[1]) > 0.96
+    assert re.search(r"IVF\+SOAR,B1\+U8 looks into \d+ of its 512 lists", printed)
     assert recalls["NumPy"] == recalls["Flat"] == 1.0
     assert recalls["Flat,B1+U8"] > 0.98
     assert recalls["Flat,B1+N4"] > 0.85
@@ -215,6 +294,16 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "unknown spec": (["build", "x.npy", "i", "--spec", "Flat,Q9"], "Q9"),
     "unknown metric": (["build", "x.npy", "i", "--metric", "hamming"], "'hamming'"),
     "wrong dim": (["search", "index", "flat2.npy"], r"of shape \(n, 12\); got \(4, 10\)"),
+    "recall of 2": (["search", "index", "q.npy", "--recall", "2"], "expected a recall above 0 and up to 1"),
+    "nprobe of Flat": (["search", "index", "q.npy", "--nprobe", "4"], "expected nprobe with IVF only"),
+    "nprobe and recall": (["search", "index", "q.npy", "--nprobe", "4", "--recall", "0.9"], "got both"),
+    "unknown recall": (["build", "x.npy", "i", "--recall", "95"], "expected a recall above 0 and up to 1; got 95"),
+    "queries without recall": (["build", "x.npy", "i", "--queries", "q.npy"], "expected --recall with --queries"),
+    "recall without queries": (["build", "x.npy", "i", "--spec", "Flat", "--recall", "0.9"], "expected --queries"),
+    "queries of another dim": (
+        ["build", "x.npy", "i", "--recall", "0.9", "--queries", "flat2.npy"],
+        r"expected queries of shape \(n, 12\); got \(4, 10\)",
+    ),
     "k 0": (["search", "index", "q.npy", "-k", "0"], "k"),
     "unknown output": (["search", "index", "q.npy", "--out", "h.csv"], "end in .npz or .jsonl"),
     "no index": (["info", "x.npy"], "x.npy is no safetensors file"),

@@ -31,6 +31,7 @@ inline py::dict flat_snapshot(const FlatIndex& ix) {
   state["trained"] = snapshot.trained;
   state["ids"] = optional_ids(snapshot.ids);
   state["centre"] = Array<float>(static_cast<py::ssize_t>(snapshot.centre.size()), snapshot.centre.data());
+  state["pq"] = pq_state(snapshot.pq, ix.config().dim, pq_codec(ix.config()));
   state["columns"] = column_views(snapshot.columns, snapshot.rows);
   return state;
 }
@@ -42,6 +43,7 @@ inline void flat_restore(FlatIndex& ix, const py::dict& state) {
   snapshot.trained = state["trained"].cast<bool>();
   snapshot.ids = restored_ids(state);
   snapshot.centre = finite_floats(state, "centre");
+  snapshot.pq = pq_model(state["pq"]);
   snapshot.columns = borrowed_columns(state["columns"].cast<py::dict>());
   const py::gil_scoped_release unlocked;
   ix.restore(std::move(snapshot));

@@ -176,6 +176,33 @@ inline std::vector<float> finite_floats(const py::dict& state, const char* key) 
   return values;
 }
 
+// Codebooks of a PQ codec: {"codebooks" (m, d/m, 2^bits), "rotation" (d, d) or (0, 0), "error", "bias"}, or None.
+inline py::object pq_state(const std::optional<PqModel>& model, std::size_t dim, const Codec* codec) {
+  if (!model || codec == nullptr) return py::none();
+  const std::size_t turned = model->rotation.empty() ? 0 : dim;
+  Array<float> codebooks({codec->pieces, dim / codec->pieces, std::size_t{1} << codec->bits});
+  Array<float> rotation({turned, turned});
+  std::copy(model->codebooks.begin(), model->codebooks.end(), codebooks.mutable_data());
+  std::copy(model->rotation.begin(), model->rotation.end(), rotation.mutable_data());
+  py::dict state;
+  state["codebooks"] = codebooks;
+  state["rotation"] = rotation;
+  state["error"] = model->error;
+  state["bias"] = model->bias;
+  return state;
+}
+
+inline std::optional<PqModel> pq_model(const py::object& object) {
+  if (object.is_none()) return {};
+  const auto state = object.cast<py::dict>();
+  const std::vector<float> codebooks = finite_floats(state, "codebooks"), rotation = finite_floats(state, "rotation");
+  return PqModel{codebooks, {}, rotation, {}, state["error"].cast<float>(), state["bias"].cast<float>()};
+}
+
+inline const Codec* pq_codec(const RowConfig& config) {
+  return config.codecs.front().kind == Codec::Kind::kPq ? &config.codecs.front() : nullptr;
+}
+
 inline py::object optional_ids(const std::optional<std::vector<std::int64_t>>& ids) {
   return ids ? py::object(ids_array(*ids)) : py::none();
 }
@@ -240,6 +267,14 @@ void register_common(py::class_<Ix>& bound) {
           },
           py::arg("ids").noconvert())
       .def("update", &index_update<Ix>, py::arg("ids").noconvert(), py::arg("x").noconvert(), py::arg("threads"))
+      .def(
+          "set_pq",
+          [](Ix& ix, const py::dict& state) {
+            std::optional<PqModel> model = pq_model(state);
+            const py::gil_scoped_release unlocked;
+            ix.set_pq(std::move(*model));
+          },
+          py::arg("state"))
       .def("reconstruct", &index_reconstruct<Ix>, py::arg("ids").noconvert());
 }
 

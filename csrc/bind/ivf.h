@@ -54,6 +54,7 @@ inline py::dict ivf_snapshot(IvfIndex& ix) {
   state["lists"] = snapshot.lists;
   state["ids"] = optional_ids(snapshot.ids);
   state["centre"] = Array<float>(static_cast<py::ssize_t>(snapshot.centre.size()), snapshot.centre.data());
+  state["pq"] = pq_state(snapshot.pq, ix.config().dim, pq_codec(ix.config()));
   state["columns"] = column_views(snapshot.columns, snapshot.rows);
   state["centroids"] = column_views(snapshot.centroids, snapshot.lists);
   state["shrinks"] = Array<float>(static_cast<py::ssize_t>(snapshot.shrinks.size()), snapshot.shrinks.data());
@@ -72,6 +73,7 @@ inline void ivf_restore(IvfIndex& ix, const py::dict& state) {
   snapshot.ids = restored_ids(state);
   snapshot.centre = finite_floats(state, "centre");
   snapshot.shrinks = finite_floats(state, "shrinks");
+  snapshot.pq = pq_model(state["pq"]);
   snapshot.columns = borrowed_columns(state["columns"].cast<py::dict>());
   snapshot.centroids = borrowed_columns(state["centroids"].cast<py::dict>());
   const auto sizes = state["list_sizes"].cast<Array<std::uint32_t>>();

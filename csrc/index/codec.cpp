@@ -1,8 +1,27 @@
 #include "index/codec.h"
 
+#include <optional>
+#include <regex>
+
 #include "tessella/errors.h"
 
 namespace tessella {
+
+namespace {
+
+// PQ<pieces>, PQ<pieces>x4, and both with OPQ.
+std::optional<Codec> parse_pq(const std::string& name) {
+  static const std::regex kSpelling("(O?)PQ([1-9][0-9]{0,4})(x4|x8)?");
+  std::smatch parts;
+  if (!std::regex_match(name, parts, kSpelling)) return {};
+  return Codec{.kind = Codec::Kind::kPq,
+               .bits = parts[3] == "x4" ? 4 : 8,
+               .pieces = std::stoul(parts[2]),
+               .rotated = parts[1].length() > 0,
+               .name = name};
+}
+
+}  // namespace
 
 Codec Codec::parse(const std::string& name) {
   using enum Kind;
@@ -16,8 +35,12 @@ Codec Codec::parse(const std::string& name) {
   if (name.size() == 2 && name[0] == 'R' && name[1] >= '2' && name[1] <= '8') {
     return {.kind = kScalar, .bits = name[1] - '0', .name = name};
   }
-  throw Error(ErrorKind::kInvalidArgument,
-              "spec: expected a codec F32, F16, BF16, UINT8, B1, U8, N4 or R2..R8; got '" + name + "'");
+  if (const auto pq = parse_pq(name)) return *pq;
+  throw Error(
+      ErrorKind::kInvalidArgument,
+      "spec: expected a codec F32, F16, BF16, UINT8, B1, U8, N4, R2..R8, or PQ48, PQ96x4 (4 bits) and the like; "
+      "got '" +
+          name + "'");
 }
 
 std::vector<Codec> parse_codecs(const std::vector<std::string>& names) {
@@ -30,13 +53,13 @@ std::vector<Codec> parse_codecs(const std::vector<std::string>& names) {
   }
   bool orderly = !codecs.empty() && codecs.size() <= 3;
   for (std::size_t i = 1; i < codecs.size() && orderly; ++i) {
-    const bool sharper = codecs[i - 1].kind != kRaw && codecs[i].kind != kB1;
+    const bool sharper = codecs[i - 1].kind != kRaw && codecs[i].kind != kB1 && codecs[i].kind != kPq;
     const bool repeats = codecs[i].kind == kScalar && codecs[i - 1].kind == kScalar;
     orderly = sharper && !repeats;
   }
   if (orderly) return codecs;
   throw Error(ErrorKind::kInvalidArgument,
-              "spec: expected B1 first, then one of U8, N4 or R2..R8, then one of F32, F16, BF16 or UINT8, each "
+              "spec: expected B1 or PQ first, then one of U8, N4 or R2..R8, then one of F32, F16, BF16 or UINT8, each "
               "optional but one; got '" +
                   spelled + "'");
 }

@@ -10,14 +10,17 @@
 namespace tessella {
 
 struct Codec {
-  enum class Kind { kRaw, kB1, kScalar };
+  enum class Kind { kRaw, kB1, kScalar, kPq };
   Kind kind;
   ScalarType type = ScalarType::kF32;      // raw
-  int bits = 0;                            // scalar
+  int bits = 0;                            // scalar, pq
   ScalarGrid grid = ScalarGrid::kUniform;  // scalar
+  std::size_t pieces = 0;                  // pq
+  bool rotated = false;                    // pq: OPQ
   std::string name;
 
-  // "F32" "F16" "BF16" "UINT8" | "B1" | "U8" "N4" "R2".."R8"; throws InvalidArgument otherwise.
+  // "F32" "F16" "BF16" "UINT8" | "B1" | "PQ48" "PQ96x4" "OPQ48" … | "U8" "N4" "R2".."R8"; throws InvalidArgument
+  // otherwise.
   static Codec parse(const std::string& name);
 };
 

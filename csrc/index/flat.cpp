@@ -28,7 +28,7 @@ std::size_t FlatIndex::nbytes() const {
 
 bool FlatIndex::trained() const {
   const auto reading = lock_.read();
-  return trained_;
+  return trained_ && (!rows_.has(Codec::Kind::kPq) || rows_.pq() != nullptr);
 }
 
 bool FlatIndex::contains(std::int64_t id) const {
@@ -46,10 +46,7 @@ std::vector<std::int64_t> FlatIndex::ids() const {
 void FlatIndex::train(const float* x, std::size_t n) {
   const std::lock_guard writing(writer_);
   if (n == 0) refuse("train: expected at least one row; got 0");
-  if (ids_.size() != 0) {
-    refuse("train: expected an empty index, since stored codes depend on the centre; got one of " +
-           std::to_string(ids_.size()) + " rows");
-  }
+  require_empty(ids_, "train");
   train_locked(x, n);
 }
 
@@ -58,6 +55,13 @@ void FlatIndex::train_locked(const float* x, std::size_t n) {
   const auto publishing = lock_.write();
   rows_.set_centre(std::move(mean));
   trained_ = true;
+}
+
+void FlatIndex::set_pq(PqModel model) {
+  const std::lock_guard writing(writer_);
+  require_empty(ids_, "train");
+  const auto publishing = lock_.write();
+  rows_.set_pq(std::move(model), ErrorKind::kInvalidArgument);
 }
 
 void FlatIndex::check_new_ids(std::span<const std::int64_t> ids) {
@@ -72,6 +76,7 @@ void FlatIndex::add(const float* x, std::size_t n, std::span<const std::int64_t>
   if (!ids.empty()) ids_.check_new(ids, "add");
   if (n == 0) return;
   if (!trained_) train_locked(x, std::min(n, kTrainRows));
+  require_pq(rows_, "add");
   for (std::size_t first = 0; first < n; first += kPublishRows) {
     const std::size_t count = std::min(kPublishRows, n - first);
     const EncodedRows rows = rows_.encode(x + first * config().dim, count, threads);
@@ -114,7 +119,8 @@ void FlatIndex::reconstruct(std::span<const std::int64_t> ids, float* out) const
 
 FlatSnapshot FlatIndex::snapshot() const {
   const auto reading = lock_.read();
-  FlatSnapshot snapshot{ids_.size(), ids_.next_id(), trained_, {}, rows_.centre(), rows_.columns()};
+  FlatSnapshot snapshot{ids_.size(), ids_.next_id(), trained_, {}, rows_.centre(), rows_.columns(), {}};
+  if (rows_.pq() != nullptr) snapshot.pq = *rows_.pq();
   if (const std::int64_t* ids = ids_.data()) snapshot.ids.emplace(ids, ids + ids_.size());
   return snapshot;
 }
@@ -125,9 +131,11 @@ void FlatIndex::restore(FlatSnapshot snapshot) {
   if (snapshot.centre.size() != config().dim) refuse_file("the centre does not have the index's dimension");
   if (snapshot.ids && snapshot.ids->size() != snapshot.rows) refuse_file("there are not as many ids as rows");
   rows_.check_columns(snapshot.columns, snapshot.rows);
+  if (rows_.has(Codec::Kind::kPq) && snapshot.rows > 0 && !snapshot.pq) refuse_file("the codebooks are missing");
   IdMap ids = restored_ids(snapshot.ids, snapshot.rows, snapshot.next_id);
   const std::lock_guard writing(writer_);
   const auto publishing = lock_.write();
+  if (snapshot.pq) rows_.set_pq(std::move(*snapshot.pq), ErrorKind::kFormat);
   ids_ = std::move(ids);
   rows_.replace_columns(std::move(snapshot.columns));
   rows_.set_centre(std::move(snapshot.centre));

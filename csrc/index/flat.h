@@ -22,6 +22,7 @@ struct FlatSnapshot {
   std::optional<std::vector<std::int64_t>> ids;  // absent: 0, 1, 2, …
   std::vector<float> centre;
   std::map<std::string, Column> columns;
+  std::optional<PqModel> pq;  // codebooks; biases and the transpose are not looked at
 };
 
 class FlatIndex {
@@ -38,6 +39,8 @@ class FlatIndex {
   // x (n, dim) finite floats. The centre is the mean of the rows; later calls move no stored row and are an error
   // once there are any.
   void train(const float* x, std::size_t n);
+  // Codebooks of the spec's PQ codec; nothing can be added before they are there. An error once there are rows.
+  void set_pq(PqModel model);
   // Throws InvalidArgument unless add would take these ids.
   void check_new_ids(std::span<const std::int64_t> ids);
   // ids empty: next free numbers. All or nothing.

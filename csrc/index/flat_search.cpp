@@ -45,7 +45,8 @@ class FlatScan {
         request_(request),
         queries_(std::move(queries)),
         scorer_(rows_, request.epsilon),
-        b1_(rows_.column("b1")) {}
+        b1_(rows_.column("b1")),
+        pq_(rows_.column("pq")) {}
 
   // Best first, at most k a query.
   std::vector<std::vector<Candidate>> run() {
@@ -72,8 +73,10 @@ class FlatScan {
 
   void scan_codes();
   void code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space, Lists& out) const;
-  void scan_b1(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, Selection* found) const;
+  void scan_estimates(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, Selection* found) const;
   void scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, Selection* found) const;
+  void scan_blocks(const QueryTables* tables, std::size_t nq, Range range, const float* thresholds,
+                   RabitqHit* const* hits, std::size_t* counts) const;
   std::vector<Ranked> scan_scalar(const QueryTables& tables, Range range, std::size_t keep) const;
   std::vector<Candidate> finished(std::size_t q);
 
@@ -84,7 +87,14 @@ class FlatScan {
   const SearchRequest& request_;
   std::vector<float> queries_;
   RowScorer scorer_;
-  const Column* b1_;  // nullptr where the index has no such column
+  const Column *b1_, *pq_;  // nullptr where the index has no such column
+  bool estimates() const { return b1_ != nullptr || pq_ != nullptr; }
+  std::size_t table_bytes() const { return scorer_.table_bytes() + scorer_.pq_table_bytes(); }
+  QueryTables tables_for(const float* query, std::uint8_t* memory) const {
+    QueryTables tables = scorer_.tables_for(query, memory);
+    if (pq_ != nullptr) scorer_.add_pq_tables(tables, memory + scorer_.table_bytes());
+    return tables;
+  }
   Lists lists_;
   mutable std::atomic<std::uint64_t> refined_{0}, rescored_{0};
 };
@@ -175,7 +185,7 @@ void FlatScan::scan_codes() {
   for_parts(kTaskQueries, kRabitqQueries, kRabitqQueries, keep,
             [&](std::size_t q0, std::size_t nq, Range range, Lists& out) {
               WorkSpace space;
-              space.tables = AlignedBuffer(kPassQueries * scorer_.table_bytes());
+              space.tables = AlignedBuffer(kPassQueries * table_bytes());
               for (auto& hits : space.hits) hits.resize(kRangeRows);
               for (std::size_t i = 0; i < nq; i += kPassQueries) {
                 code_part(q0 + i, std::min(kPassQueries, nq - i), range, keep, space, out);
@@ -187,24 +197,24 @@ void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_
                          Lists& out) const {
   std::array<QueryTables, kPassQueries> tables;
   for (std::size_t i = 0; i < nq; ++i) {
-    tables[i] = scorer_.tables_for(query(q0 + i), space.tables.data() + i * scorer_.table_bytes());
+    tables[i] = tables_for(query(q0 + i), space.tables.data() + i * table_bytes());
   }
-  if (b1_ == nullptr) {
+  if (!estimates()) {
     for (std::size_t i = 0; i < nq; ++i) out.push_back(scan_scalar(tables[i], range, keep));
     return;
   }
   std::vector<Selection> found;
   found.reserve(nq);
   for (std::size_t i = 0; i < nq; ++i) found.emplace_back(scorer_, tables[i], keep, ids_, false);
-  scan_b1(tables.data(), nq, range, space, found.data());
+  scan_estimates(tables.data(), nq, range, space, found.data());
   for (Selection& each : found) {
     out.push_back(each.finish());
     refined_.fetch_add(each.refined(), std::memory_order_relaxed);
   }
 }
 
-void FlatScan::scan_b1(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
-                       Selection* found) const {
+void FlatScan::scan_estimates(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
+                              Selection* found) const {
   // Short where few rows are wanted: all of its hits have to be sifted.
   std::size_t length = std::clamp(16 * request_.k / kBlockRows * kBlockRows, std::size_t{64}, kFirstRows);
   for (std::size_t row = range.first; row < range.last; length = std::min(2 * length, kRangeRows)) {
@@ -219,17 +229,32 @@ void FlatScan::scan_b1(const QueryTables* tables, std::size_t nq, Range range, W
 
 void FlatScan::scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
                           Selection* found) const {
-  std::array<RabitqQuery, kRabitqQueries> queries;
   std::array<RabitqHit*, kRabitqQueries> hits{};
   std::array<std::size_t, kRabitqQueries> counts{};
+  std::array<float, kRabitqQueries> thresholds{};
   for (std::size_t i = 0; i < nq; ++i) {
-    queries[i] = tables[i].b1;
-    queries[i].threshold = found[i].threshold();
+    thresholds[i] = found[i].threshold();
     hits[i] = space.hits[i].data();
   }
-  kernels_.rabitq_scan({b1_->block(range.first / kBlockRows), range.last - range.first, rows_.padded(), scorer_.l2(),
-                        queries.data(), nq, hits.data(), counts.data()});
+  scan_blocks(tables, nq, range, thresholds.data(), hits.data(), counts.data());
   for (std::size_t i = 0; i < nq; ++i) found[i].offer(hits[i], counts[i], nullptr, range.first);
+}
+
+// Hits of a range that lies in one chunk.
+void FlatScan::scan_blocks(const QueryTables* tables, std::size_t nq, Range range, const float* thresholds,
+                           RabitqHit* const* hits, std::size_t* counts) const {
+  const std::size_t block = range.first / kBlockRows, n = range.last - range.first;
+  if (pq_ != nullptr) {
+    std::array<const QueryTables*, kRabitqQueries> each{};
+    for (std::size_t i = 0; i < nq; ++i) each[i] = tables + i;
+    return scorer_.scan_pq(pq_->block(block), n, each.data(), thresholds, nq, hits, counts);
+  }
+  std::array<RabitqQuery, kRabitqQueries> queries;
+  for (std::size_t i = 0; i < nq; ++i) {
+    queries[i] = tables[i].b1;
+    queries[i].threshold = thresholds[i];
+  }
+  kernels_.rabitq_scan({b1_->block(block), n, rows_.padded(), scorer_.l2(), queries.data(), nq, hits, counts});
 }
 
 std::vector<Ranked> FlatScan::scan_scalar(const QueryTables& tables, Range range, std::size_t keep) const {
@@ -252,9 +277,8 @@ std::vector<Ranked> FlatScan::scan_scalar(const QueryTables& tables, Range range
 std::vector<Candidate> FlatScan::within(std::size_t q, float least) {
   QueryTables tables;
   tables.raw = query(q);
-  AlignedBuffer memory(scans_raw() ? 0 : scorer_.table_bytes());
-  if (!scans_raw()) tables = scorer_.tables_for(query(q), memory.data());
-  tables.b1.threshold = least;
+  AlignedBuffer memory(scans_raw() ? 0 : table_bytes());
+  if (!scans_raw()) tables = tables_for(query(q), memory.data());
   std::vector<Candidate> found;
   std::vector<RabitqHit> hits(kRangeRows);
   const auto offer = [&](std::uint32_t row, float similarity) {
@@ -264,7 +288,7 @@ std::vector<Candidate> FlatScan::within(std::size_t q, float least) {
   std::vector<float> similarities(kRangeRows);
   for (std::size_t row = 0; row < rows();) {
     const std::size_t end = std::min({rows(), row + kRangeRows, (row / kChunkRows + 1) * kChunkRows});
-    if (b1_ == nullptr) {
+    if (!estimates()) {
       scorer_.score_run(tables, row, end - row, similarities.data());
       for (std::size_t i = 0; i < end - row; ++i) {
         if (scans_raw() || !scorer_.ends_raw()) {
@@ -276,8 +300,7 @@ std::vector<Candidate> FlatScan::within(std::size_t q, float least) {
     } else {
       RabitqHit* out = hits.data();
       std::size_t count = 0;
-      kernels_.rabitq_scan(
-          {b1_->block(row / kBlockRows), end - row, rows_.padded(), scorer_.l2(), &tables.b1, 1, &out, &count});
+      scan_blocks(&tables, 1, {row, end}, &least, &out, &count);
       for (std::size_t i = 0; i < count; ++i) {
         const auto at = static_cast<std::uint32_t>(row + hits[i].row);
         float similarity = hits[i].estimate;

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t kFewestRows = 39;  // a list: fewer training rows make poor centroids
 constexpr std::size_t kFewestToDecide = 256;
-constexpr float kEpsilon = 1.9f;               // error bounds kept where centroids are searched
+constexpr float kEpsilon = 1.9f;              // error bounds kept where centroids are searched
 constexpr float kSoar = 2.0f;                 // weight of the part of a second residual that lies along the first
 constexpr std::size_t kSpillCandidates = 32;  // lists among which the second home is looked for
 constexpr std::size_t kShrinkRows = 64;       // rows for each list that decide on its shrink
@@ -29,9 +29,17 @@ double dot(const float* a, const float* b, std::size_t d) {
   return sum;
 }
 
+// Codes of the codec that scans lie in the lists.
 RowConfig without_b1(RowConfig config) {
   std::erase_if(config.codecs, [](const Codec& codec) { return codec.kind == Codec::Kind::kB1; });
+  config.scan_elsewhere = true;
   return config;
+}
+
+std::size_t block_bytes_of(const RowConfig& config) {
+  const Codec& scan = config.codecs.front();
+  if (scan.kind == Codec::Kind::kB1) return rabitq_block_bytes(padded_dim(config.dim), true);
+  return scan.kind == Codec::Kind::kPq ? pq_block_bytes(scan.pieces, scan.bits, false) : 0;
 }
 
 RowConfig centroid_rows(const RowConfig& config) {
@@ -57,6 +65,7 @@ struct IvfIndex::Entries {
   struct Factors { float scale, error, term; };
   std::vector<std::uint8_t> bits;  // (n, homes, D/8)
   std::vector<Factors> factors;    // (n, homes)
+  std::vector<std::uint8_t> pq;    // PQ codes of the rows themselves: (n, code bytes)
 };
 
 IvfIndex::IvfIndex(IvfConfig config, KernelsFn kernels)
@@ -64,7 +73,7 @@ IvfIndex::IvfIndex(IvfConfig config, KernelsFn kernels)
       kernels_(kernels),
       rows_(without_b1(config_.rows), kernels),
       centroids_(centroid_rows(config_.rows), kernels),
-      lists_(config_.rows.codecs.front().kind == Codec::Kind::kB1 ? rabitq_block_bytes(rows_.padded(), true) : 0) {
+      lists_(block_bytes_of(config_.rows)) {
   if (config_.lists > UINT32_MAX / 2) refuse("index: expected fewer lists; got " + std::to_string(config_.lists));
 }
 
@@ -81,7 +90,7 @@ std::size_t IvfIndex::nbytes() const {
 
 bool IvfIndex::trained() const {
   const auto reading = lock_.read();
-  return trained_;
+  return trained_ && (!rows_.has(Codec::Kind::kPq) || rows_.pq() != nullptr);
 }
 
 std::size_t IvfIndex::lists() const {
@@ -118,10 +127,7 @@ void IvfIndex::centroids(float* out) const {
 void IvfIndex::train(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress) {
   const std::lock_guard writing(writer_);
   if (n == 0) refuse("train: expected at least one row; got 0");
-  if (ids_.size() != 0) {
-    refuse("train: expected an empty index, since stored codes depend on the centroids; got one of " +
-           std::to_string(ids_.size()) + " rows");
-  }
+  require_empty(ids_, "train");
   train_locked(x, n, threads, progress);
 }
 
@@ -214,7 +220,7 @@ void IvfIndex::refresh_centroids() {
 std::unique_ptr<FlatIndex> IvfIndex::coarse() const {
   auto flat = std::make_unique<FlatIndex>(centroids_.config(), kernels_);
   const std::size_t count = lists_.count();
-  flat->restore({count, static_cast<std::int64_t>(count), true, {}, centroids_.centre(), centroids_.columns()});
+  flat->restore({count, static_cast<std::int64_t>(count), true, {}, centroids_.centre(), centroids_.columns(), {}});
   return flat;
 }
 
@@ -283,15 +289,23 @@ std::uint32_t IvfIndex::second_home(const float* row, const float* centroids,
 // Estimates are taken about the list's anchor a: <q, r> = <q - a, r> + <a, r>, and the first term's error grows with
 // |q - a|, which is short in a list that is near the query. The query's tables hold <s, q>; what is missing is the
 // row's own: scale <s, a> - <a, r>, its term. (L2 adds |r|^2, and counts the rest twice.)
-IvfIndex::Entries IvfIndex::encode_entries(const float* residuals, const std::uint32_t* homes, std::size_t n) const {
+IvfIndex::Entries IvfIndex::encode_entries(const float* rows, const std::uint32_t* homes, std::size_t n) const {
+  if (const Codec* pq = rows_.find(Codec::Kind::kPq)) {
+    Entries out;
+    out.pq.resize(n * pq_code_bytes(pq->pieces, pq->bits));
+    rows_.encode_pq(rows, n, out.pq.data());
+    return out;
+  }
+  std::vector<float> residuals(n * rows_.padded());
+  rows_.rotate(rows, n, residuals.data());
   const std::size_t padded = rows_.padded(), columns = padded / 8, each = this->homes();
   const bool l2 = config().metric == Metric::kL2;
-  Entries out{std::vector<std::uint8_t>(n * each * columns), std::vector<Entries::Factors>(n * each)};
+  Entries out{std::vector<std::uint8_t>(n * each * columns), std::vector<Entries::Factors>(n * each), {}};
   std::vector<float> centroid(padded), residual(padded);
   for (std::size_t i = 0; i < n * each; ++i) {
     if (homes[i] == kNone) continue;
     centre_of(homes[i], centroid.data());
-    const float* row = residuals + i / each * padded;
+    const float* row = residuals.data() + i / each * padded;
     for (std::size_t j = 0; j < padded; ++j) residual[j] = row[j] - centroid[j];
     RabitqFactors factors;
     rows_.kernels().rabitq_encode(residual.data(), padded, out.bits.data() + i * columns, &factors);
@@ -314,10 +328,21 @@ void IvfIndex::append_row(const Entries& entries, std::size_t i, const std::uint
     if (homes[h] == kNone) continue;
     const auto [block, lane] = lists_.append(homes[h], row);
     if (block == nullptr) continue;
+    if (const Codec* pq = rows_.find(Codec::Kind::kPq)) {
+      put_pq(block, lane, *pq, entries.pq.data() + i * pq_code_bytes(pq->pieces, pq->bits));
+      continue;
+    }
     const Entries::Factors& factors = entries.factors[i * each + h];
     put_b1(block, lane, rows_.padded(), entries.bits.data() + (i * each + h) * columns, factors.scale, factors.error,
            factors.term);
   }
+}
+
+void IvfIndex::set_pq(PqModel model) {
+  const std::lock_guard writing(writer_);
+  require_empty(ids_, "train");
+  const auto publishing = lock_.write();
+  rows_.set_pq(std::move(model), ErrorKind::kInvalidArgument);
 }
 
 void IvfIndex::check_new_ids(std::span<const std::int64_t> ids) {
@@ -332,6 +357,7 @@ void IvfIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> 
   if (!ids.empty()) ids_.check_new(ids, "add");
   if (n == 0) return;
   if (!trained_) train_locked(x, n, threads, {});
+  require_pq(rows_, "add");
 
   for (std::size_t first = 0; first < n; first += kPublishRows * 16) {
     const std::size_t count = std::min(kPublishRows * 16, n - first);
@@ -339,12 +365,10 @@ void IvfIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> 
     const Homes found = nearest_lists(rows.data(), count, threads);
     const EncodedRows stored = rows_.encode(x + first * d, count, threads);
     const std::size_t tiles = (count + kTileRows - 1) / kTileRows;
-    std::vector<Entries> entries(scans_b1() ? tiles : 0);
+    std::vector<Entries> entries(scans_codes() ? tiles : 0);
     parallel_for(entries.size(), threads, [&](std::size_t tile) {
       const std::size_t from = tile * kTileRows, rows_here = std::min(kTileRows, count - from);
-      std::vector<float> residuals(rows_here * rows_.padded());
-      rows_.rotate(rows.data() + from * d, rows_here, residuals.data());
-      entries[tile] = encode_entries(residuals.data(), found.lists.data() + from * each, rows_here);
+      entries[tile] = encode_entries(rows.data() + from * d, found.lists.data() + from * each, rows_here);
     });
     const auto publishing = lock_.write();
     const std::size_t base = before + first;
@@ -360,7 +384,7 @@ void IvfIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> 
     for (std::size_t i = 0; i < count; ++i) {
       rows_.store(stored, i, base + i);
       for (std::size_t h = 0; h < each; ++h) homes_[h][base + i] = found.lists[i * each + h];
-      append_row(scans_b1() ? entries[i / kTileRows] : Entries{}, i % kTileRows, found.lists.data() + i * each,
+      append_row(scans_codes() ? entries[i / kTileRows] : Entries{}, i % kTileRows, found.lists.data() + i * each,
                  static_cast<std::uint32_t>(base + i));
     }
     ids.empty() ? ids_.append_next(count) : ids_.append(ids.subspan(first, count));
@@ -371,13 +395,12 @@ void IvfIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> 
 // ---- changing ------------------------------------------------------------------------------------------------------
 
 void IvfIndex::drop_entries(std::uint32_t row) {
+  const Codec* pq = rows_.find(Codec::Kind::kPq);
+  const auto move = [&](const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in) {
+    pq != nullptr ? move_pq(from, out, to, in, *pq) : move_b1(from, out, to, in, rows_.padded(), true);
+  };
   for (std::size_t h = 0; h < homes(); ++h) {
-    const std::uint32_t list = homes_[h][row];
-    if (list == kNone) continue;
-    lists_.remove(list, lists_.find(list, row),
-                  [&](const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in) {
-                    move_b1(from, out, to, in, rows_.padded(), true);
-                  });
+    if (homes_[h][row] != kNone) lists_.remove(homes_[h][row], lists_.find(homes_[h][row], row), move);
   }
 }
 
@@ -416,11 +439,7 @@ void IvfIndex::update(std::span<const std::int64_t> ids, const float* x, std::si
   const Homes found = nearest_lists(values.data(), n, threads);
   const EncodedRows stored = rows_.encode(x, n, threads);
   Entries entries;
-  if (scans_b1()) {
-    std::vector<float> residuals(n * rows_.padded());
-    rows_.rotate(values.data(), n, residuals.data());
-    entries = encode_entries(residuals.data(), found.lists.data(), n);
-  }
+  if (scans_codes()) entries = encode_entries(values.data(), found.lists.data(), n);
   const auto publishing = lock_.write();
   for (std::size_t i = 0; i < n; ++i) {
     const auto row = static_cast<std::uint32_t>(rows[i]);
@@ -432,13 +451,16 @@ void IvfIndex::update(std::span<const std::int64_t> ids, const float* x, std::si
   lists_.tidy();
 }
 
-// From the finest codec or, where there is B1 alone, from the row's code in one of its lists, the same in every copy.
+// From the finest codec or, where there is a scan codec alone, from the row's code in one of its lists, the same in
+// every copy.
 void IvfIndex::decode(std::size_t row, float* out) const {
-  if (!rows_.config().codecs.empty()) return rows_.decode(row, out);
+  const std::vector<Codec>& codecs = rows_.config().codecs;
+  if (!codecs.empty() && codecs.back().kind != Codec::Kind::kPq) return rows_.decode(row, out);
   const std::uint32_t list = homes() == 2 ? std::min(homes_[0][row], homes_[1][row]) : homes_[0][row];
   const std::size_t at = lists_.find(list, static_cast<std::uint32_t>(row)), lane = at % kBlockRows;
   const std::size_t padded = rows_.padded();
   const std::uint8_t* block = lists_[list].blocks + at / kBlockRows * lists_.block_bytes();
+  if (!codecs.empty()) return rows_.decode_pq(block, lane, out);
   const float scale = f16_to_f32(reinterpret_cast<const std::uint16_t*>(block + padded / 8 * kBlockRows)[lane]);
   std::vector<float> residual(padded), scratch(padded);
   centre_of(list, residual.data());
@@ -465,8 +487,9 @@ void IvfIndex::compact(std::size_t) {
 
 IvfSnapshot IvfIndex::snapshot() {
   const auto publishing = lock_.write();  // lists are copied before the next write
-  IvfSnapshot snapshot{ids_.size(),     ids_.next_id(),       {},       rows_.centre(),   lists_.count(),
-                       rows_.columns(), centroids_.columns(), shrinks_, lists_.snapshot()};
+  IvfSnapshot snapshot{ids_.size(),     ids_.next_id(),       {},       rows_.centre(),    lists_.count(),
+                       rows_.columns(), centroids_.columns(), shrinks_, lists_.snapshot(), {}};
+  if (rows_.pq() != nullptr) snapshot.pq = *rows_.pq();
   if (const std::int64_t* ids = ids_.data()) snapshot.ids.emplace(ids, ids + ids_.size());
   return snapshot;
 }
@@ -504,10 +527,12 @@ void IvfIndex::restore(IvfSnapshot snapshot) {
   if (snapshot.entries.size() != snapshot.lists) refuse_file("there are not as many lists as centroids");
   rows_.check_columns(snapshot.columns, snapshot.rows);
   centroids_.check_columns(snapshot.centroids, snapshot.lists);
+  if (rows_.has(Codec::Kind::kPq) && snapshot.rows > 0 && !snapshot.pq) refuse_file("the codebooks are missing");
   auto homes = checked_homes(snapshot);
   IdMap ids = restored_ids(snapshot.ids, snapshot.rows, snapshot.next_id);
   const std::lock_guard writing(writer_);
   const auto publishing = lock_.write();
+  if (snapshot.pq) rows_.set_pq(std::move(*snapshot.pq), ErrorKind::kFormat);
   ids_ = std::move(ids);
   homes_ = std::move(homes);
   rows_.replace_columns(std::move(snapshot.columns));

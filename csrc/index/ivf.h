@@ -37,6 +37,7 @@ struct IvfSnapshot {
   std::map<std::string, Column> columns, centroids;
   std::vector<float> shrinks;  // (lists)
   std::vector<InvertedLists::List> entries;
+  std::optional<PqModel> pq;
 };
 
 struct IvfRequest {
@@ -61,6 +62,7 @@ class IvfIndex {
 
   // Centre and centroids from rows (n, dim); an error once there are rows.
   void train(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress);
+  void set_pq(PqModel model);
   void check_new_ids(std::span<const std::int64_t> ids);
   void add(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads);
   void remove(std::span<const std::int64_t> ids);
@@ -87,7 +89,7 @@ class IvfIndex {
   static constexpr std::uint32_t kNone = UINT32_MAX;
   static constexpr std::size_t kHomes = 2;
 
-  bool scans_b1() const { return lists_.block_bytes() != 0; }
+  bool scans_codes() const { return lists_.block_bytes() != 0; }
   std::size_t homes() const { return config_.spill ? 2 : 1; }
   void train_locked(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress);
   void set_centroids(const float* centroids, std::size_t count, std::size_t threads);
@@ -97,7 +99,7 @@ class IvfIndex {
   std::unique_ptr<FlatIndex> coarse() const;
   Homes nearest_lists(const float* x, std::size_t n, std::size_t threads) const;
   std::uint32_t second_home(const float* row, const float* centroids, std::span<const std::int64_t> candidates) const;
-  Entries encode_entries(const float* residuals, const std::uint32_t* homes, std::size_t n) const;
+  Entries encode_entries(const float* rows, const std::uint32_t* homes, std::size_t n) const;
   void append_row(const Entries& entries, std::size_t i, const std::uint32_t* homes, std::uint32_t row);
   void decode(std::size_t row, float* out) const;
   std::array<std::vector<std::uint32_t>, kHomes> checked_homes(const IvfSnapshot& snapshot) const;

@@ -1,7 +1,7 @@
 // Searching an inverted file: the nearest centroids by a B1+U8 scan of them, then their lists by the index's codecs.
 //
-// A query looks into its kNear nearest lists first, which makes its threshold sharp, and into the others in the order of
-// their numbers: so the queries of a batch that share a list share one pass over it. What a query finds depends on
+// A query looks into its kNear nearest lists first, which makes its threshold sharp, and into the others in the order
+// of their numbers: so the queries of a batch that share a list share one pass over it. What a query finds depends on
 // nothing but itself, so results are the same in any batch and at any number of threads.
 #include <algorithm>
 #include <atomic>
@@ -16,10 +16,10 @@ namespace tessella {
 
 namespace {
 
-constexpr float kCoarseEpsilon = 1.0f;  // error bounds kept among centroids: the order of two lists is no great matter
+constexpr float kCoarseEpsilon = 1.9f;  // error bounds kept among centroids
 constexpr std::size_t kNear = 3;
-constexpr std::size_t kSharedLists = 6;      // queries a task has for each list, where there are enough
-constexpr std::size_t kMostQueries = 512;    // of a task: their tables should stay in the cache
+constexpr std::size_t kSharedLists = 6;    // queries a task has for each list, where there are enough
+constexpr std::size_t kMostQueries = 512;  // of a task: their tables should stay in the cache
 constexpr std::size_t kFewestQueries = 32;
 constexpr std::size_t kRangeRows = 4096;     // rows between two looks at the threshold
 constexpr std::size_t kRawFactor = 4;        // a raw last stage re-scores this many times k
@@ -83,8 +83,15 @@ class IvfScan {
   std::size_t keep() const {
     return ends_raw() && ix_.rows_.column("codes") != nullptr ? kRawFactor * request_.k : request_.k;
   }
+  // The centroids' codes and the rows' are of one rotation about one centre: one set of tables serves both.
+  std::size_t table_bytes() const { return coarse_.table_bytes() + scorer_.pq_table_bytes(); }
+  QueryTables tables_for(const float* query, std::uint8_t* memory) const {
+    QueryTables tables = coarse_.tables_for(query, memory);
+    if (scorer_.pq_table_bytes() != 0) scorer_.add_pq_tables(tables, memory + coarse_.table_bytes());
+    return tables;
+  }
   WorkSpace work_space(std::size_t queries) const {
-    WorkSpace space{AlignedBuffer(queries * coarse_.table_bytes()), {}};
+    WorkSpace space{AlignedBuffer(queries * table_bytes()), {}};
     for (std::size_t i = 0; i < std::min(queries, kRabitqQueries); ++i) {
       space.hits[i] = std::make_unique_for_overwrite<RabitqHit[]>(kRangeRows);
     }
@@ -95,6 +102,8 @@ class IvfScan {
   void nearest_lists(const QueryTables* tables, std::size_t nq, WorkSpace& space, std::vector<Probe>* probes) const;
   void scan_list(const Visit* visits, std::size_t count, const QueryTables* tables, WorkSpace& space,
                  Selection* found) const;
+  void scan_blocks(const Visit* visits, std::size_t count, const QueryTables* tables, std::size_t first,
+                   const float* thresholds, RabitqHit* const* hits, std::size_t* counts) const;
   RabitqQuery for_list(const QueryTables& tables, const Probe& probe) const;
   void fetch(const Probe& probe) const;
   std::vector<Candidate> finished(std::size_t q, const std::vector<Ranked>& list);
@@ -113,7 +122,7 @@ class IvfScan {
 void IvfScan::search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std::vector<Candidate>* out) {
   std::vector<QueryTables> tables(nq);
   for (std::size_t i = 0; i < nq; ++i) {
-    tables[i] = coarse_.tables_for(query(q0 + i), space.tables.data() + i * coarse_.table_bytes());
+    tables[i] = tables_for(query(q0 + i), space.tables.data() + i * table_bytes());
   }
   std::vector<std::vector<Probe>> probes(nq);
   nearest_lists(tables.data(), nq, space, probes.data());
@@ -213,26 +222,40 @@ RabitqQuery IvfScan::for_list(const QueryTables& tables, const Probe& probe) con
 void IvfScan::scan_list(const Visit* visits, std::size_t count, const QueryTables* tables, WorkSpace& space,
                         Selection* found) const {
   const InvertedLists::List& list = ix_.lists_[visits[0].probe.list];
-  if (!ix_.scans_b1()) {
+  if (!ix_.scans_codes()) {
     for (std::size_t v = 0; v < count; ++v) found[visits[v].query].offer_rows(list.rows, list.size);
     return;
   }
-  std::array<RabitqQuery, kRabitqQueries> queries;
   std::array<RabitqHit*, kRabitqQueries> hits{};
   std::array<std::size_t, kRabitqQueries> counts{};
-  for (std::size_t v = 0; v < count; ++v) {
-    queries[v] = for_list(tables[visits[v].query], visits[v].probe);
-    hits[v] = space.hits[v].get();
-  }
+  std::array<float, kRabitqQueries> thresholds{};
+  for (std::size_t v = 0; v < count; ++v) hits[v] = space.hits[v].get();
   for (std::size_t first = 0; first < list.size; first += kRangeRows) {
-    for (std::size_t v = 0; v < count; ++v) queries[v].threshold = found[visits[v].query].threshold();
-    kernels_.rabitq_scan({list.blocks + first / kBlockRows * ix_.lists_.block_bytes(),
-                          std::min<std::size_t>(kRangeRows, list.size - first), ix_.rows_.padded(), true,
-                          queries.data(), count, hits.data(), counts.data()});
+    for (std::size_t v = 0; v < count; ++v) thresholds[v] = found[visits[v].query].threshold();
+    scan_blocks(visits, count, tables, first, thresholds.data(), hits.data(), counts.data());
     for (std::size_t v = 0; v < count; ++v) {
       found[visits[v].query].offer(hits[v], counts[v], list.rows + first, 0);
     }
   }
+}
+
+// Hits of kRangeRows of a list's rows, from `first` on.
+void IvfScan::scan_blocks(const Visit* visits, std::size_t count, const QueryTables* tables, std::size_t first,
+                          const float* thresholds, RabitqHit* const* hits, std::size_t* counts) const {
+  const InvertedLists::List& list = ix_.lists_[visits[0].probe.list];
+  const std::uint8_t* blocks = list.blocks + first / kBlockRows * ix_.lists_.block_bytes();
+  const std::size_t n = std::min<std::size_t>(kRangeRows, list.size - first);
+  if (scorer_.pq_table_bytes() != 0) {
+    std::array<const QueryTables*, kRabitqQueries> each{};
+    for (std::size_t v = 0; v < count; ++v) each[v] = tables + visits[v].query;
+    return scorer_.scan_pq(blocks, n, each.data(), thresholds, count, hits, counts);
+  }
+  std::array<RabitqQuery, kRabitqQueries> queries;
+  for (std::size_t v = 0; v < count; ++v) {
+    queries[v] = for_list(tables[visits[v].query], visits[v].probe);
+    queries[v].threshold = thresholds[v];
+  }
+  kernels_.rabitq_scan({blocks, n, ix_.rows_.padded(), true, queries.data(), count, hits, counts});
 }
 
 std::vector<Candidate> IvfScan::finished(std::size_t q, const std::vector<Ranked>& ranked) {
@@ -251,7 +274,7 @@ std::vector<Candidate> IvfScan::finished(std::size_t q, const std::vector<Ranked
 // Every row of the probed lists whose similarity reaches `least`.
 std::vector<Candidate> IvfScan::within(std::size_t q, float least) const {
   WorkSpace space = work_space(1);
-  const QueryTables tables = coarse_.tables_for(query(q), space.tables.data());
+  const QueryTables tables = tables_for(query(q), space.tables.data());
   std::vector<Probe> probes;
   nearest_lists(&tables, 1, space, &probes);
   std::vector<Candidate> found;
@@ -264,18 +287,15 @@ std::vector<Candidate> IvfScan::within(std::size_t q, float least) const {
   };
   for (const Probe& probe : probes) {
     const InvertedLists::List& list = ix_.lists_[probe.list];
-    if (!ix_.scans_b1()) {
+    if (!ix_.scans_codes()) {
       for (const std::uint32_t row : list.numbers()) offer(row, 0.0f);
       continue;
     }
-    RabitqQuery query = for_list(tables, probe);
-    query.threshold = least;
+    const Visit visit{probe, 0};
     for (std::size_t first = 0; first < list.size; first += kRangeRows) {
       RabitqHit* hits = space.hits[0].get();
       std::size_t count = 0;
-      kernels_.rabitq_scan({list.blocks + first / kBlockRows * ix_.lists_.block_bytes(),
-                            std::min<std::size_t>(kRangeRows, list.size - first), ix_.rows_.padded(), true, &query, 1,
-                            &hits, &count});
+      scan_blocks(&visit, 1, &tables, first, &least, &hits, &count);
       for (std::size_t i = 0; i < count; ++i) offer(list.rows[first + hits[i].row], hits[i].estimate);
     }
   }

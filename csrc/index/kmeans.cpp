@@ -14,7 +14,7 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kAssignRows = 2048;       // rows of a task: centroids are packed anew for each
+constexpr std::size_t kAssignRows = 2048;        // rows of a task: centroids are packed anew for each
 constexpr std::uint64_t kSeed = 0x6B6D65616E73;  // of the rotation behind the codes
 constexpr float kEpsilon = 1.9f;
 constexpr std::size_t kPlusPlusRows = 64;       // rows looked at for each centroid that k-means++ draws
@@ -221,8 +221,8 @@ void kmeans_nearest(const Kernels& kernels, const float* x, std::size_t n, std::
   });
 }
 
-KmeansResult kmeans_train(KernelsFn table, const float* x, std::size_t n, std::size_t d,
-                          const KmeansConfig& config, std::size_t threads, const KmeansProgress& progress) {
+KmeansResult kmeans_train(KernelsFn table, const float* x, std::size_t n, std::size_t d, const KmeansConfig& config,
+                          std::size_t threads, const KmeansProgress& progress) {
   std::vector<float> rows;
   std::vector<std::size_t> drawn;
   if (n > config.sample * config.k) {
@@ -234,8 +234,8 @@ KmeansResult kmeans_train(KernelsFn table, const float* x, std::size_t n, std::s
     n = drawn.size();
   }
   const Data data{table, table(), x, n, d, config.spherical, threads};
-  std::vector<float> start = config.k <= kPlusPlusCentroids ? plus_plus(data, config.k, config.seed)
-                                                            : sampled(data, config.k, config.seed);
+  std::vector<float> start =
+      config.k <= kPlusPlusCentroids ? plus_plus(data, config.k, config.seed) : sampled(data, config.k, config.seed);
   if (config.spherical) {
     for (std::size_t c = 0; c < config.k; ++c) normalise(start.data() + c * d, d);
   }

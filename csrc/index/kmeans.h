@@ -17,11 +17,11 @@ struct KmeansConfig {
 };
 
 struct KmeansResult {
-  std::vector<float> centroids;    // (k, d)
-  std::vector<std::size_t> sizes;  // (k) rows of the sample nearest to each
+  std::vector<float> centroids;        // (k, d)
+  std::vector<std::size_t> sizes;      // (k) rows of the sample nearest to each
   std::vector<std::uint32_t> nearest;  // centroid of each row looked at, before the last update
   std::vector<std::size_t> rows;       // those rows; empty: all of them
-  std::vector<double> costs;       // per iteration: mean squared distance, or 1 - mean inner product (spherical)
+  std::vector<double> costs;           // per iteration: mean squared distance, or 1 - mean inner product (spherical)
 };
 
 // Called between steps with the share of the work done; what it throws ends the training.
@@ -31,8 +31,8 @@ using KmeansProgress = std::function<void(double share)>;
 // few of their 8-bit ones: several times less work than n*k*d multiply-adds, for one row in a thousand not quite the
 // nearest.
 constexpr std::size_t kAssisted = 512;
-KmeansResult kmeans_train(KernelsFn table, const float* x, std::size_t n, std::size_t d,
-                          const KmeansConfig& config, std::size_t threads, const KmeansProgress& progress);
+KmeansResult kmeans_train(KernelsFn table, const float* x, std::size_t n, std::size_t d, const KmeansConfig& config,
+                          std::size_t threads, const KmeansProgress& progress);
 
 // Nearest centroid of each row and its similarity (see tessella/kmeans.h); outputs of n entries.
 void kmeans_nearest(const Kernels& kernels, const float* x, std::size_t n, std::size_t d, const float* centroids,

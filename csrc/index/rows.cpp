@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/buffer.h"
 #include "common/convert.h"
 #include "common/parallel.h"
 #include "common/random.h"
@@ -41,6 +42,24 @@ void move_b1(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::s
   if (terms) move(4);
 }
 
+void put_pq(std::uint8_t* block, std::size_t lane, const Codec& codec, const std::uint8_t* code) {
+  const std::size_t bytes = pq_code_bytes(codec.pieces, codec.bits);
+  if (codec.bits == 8) {
+    std::memcpy(block + lane * bytes, code, bytes);
+  } else {
+    for (std::size_t c = 0; c < bytes; ++c) block[c * kBlockRows + lane] = code[c];
+  }
+}
+
+void move_pq(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in, const Codec& codec) {
+  const std::size_t bytes = pq_code_bytes(codec.pieces, codec.bits);
+  if (codec.bits == 8) {
+    std::memmove(to + in * bytes, from + out * bytes, bytes);
+  } else {
+    for (std::size_t c = 0; c < bytes; ++c) to[c * kBlockRows + in] = from[c * kBlockRows + out];
+  }
+}
+
 Rows::Rows(RowConfig config, KernelsFn table)
     : config_(std::move(config)), kernels_(table), padded_(padded_dim(config_.dim)), centre_(config_.dim, 0.0f) {
   if (config_.dim == 0) refuse("index: expected dim >= 1; got 0");
@@ -48,14 +67,70 @@ Rows::Rows(RowConfig config, KernelsFn table)
     if (codec.kind == Codec::Kind::kRaw && codec.type == ScalarType::kU8 && config_.normalize) {
       refuse("index: UINT8 stores whole numbers, which cosine's unit vectors are not; expected metric 'l2' or 'ip'");
     }
+    if (codec.kind == Codec::Kind::kPq && config_.dim % codec.pieces != 0) {
+      refuse("index: expected pieces that divide dim " + std::to_string(config_.dim) + "; got '" + codec.name + "'");
+    }
   }
   signs_.resize(rotate_sign_words(padded_));
   for (std::size_t i = 0; i < signs_.size(); ++i) signs_[i] = splitmix64(config_.seed + i);
   for (const auto& [name, bytes] : layout()) columns_.emplace(name, Column(bytes));
 }
 
-bool Rows::has(Codec::Kind kind) const {
-  return std::any_of(config_.codecs.begin(), config_.codecs.end(), [&](const Codec& c) { return c.kind == kind; });
+const Codec* Rows::find(Codec::Kind kind) const {
+  for (const Codec& codec : config_.codecs) {
+    if (codec.kind == kind) return &codec;
+  }
+  return nullptr;
+}
+
+void Rows::set_pq(PqModel model, ErrorKind kind) {
+  const Codec* codec = find(Codec::Kind::kPq);
+  const std::size_t d = config_.dim;
+  const bool fits = codec != nullptr && model.codebooks.size() == d << codec->bits &&
+                    model.rotation.size() == (codec->rotated ? d * d : 0) && model.error >= 0.0f && model.bias >= 0.0f;
+  if (!fits) throw Error(kind, "pq: the codebooks are not those of the spec");
+  const std::size_t words = std::size_t{1} << codec->bits, length = d / codec->pieces;
+  model.biases.assign(codec->pieces * words, 0.0f);
+  for (std::size_t i = 0; i < model.codebooks.size(); ++i) {
+    const std::size_t piece = i / (length * words), word = i % words;
+    model.biases[piece * words + word] -= 0.5f * model.codebooks[i] * model.codebooks[i];
+  }
+  model.back.resize(model.rotation.size());
+  for (std::size_t i = 0; i < model.rotation.size(); ++i) model.back[i % d * d + i / d] = model.rotation[i];
+  pq_ = std::move(model);
+}
+
+void Rows::encode_pq(const float* rows, std::size_t n, std::uint8_t* codes) const {
+  const Codec& codec = *find(Codec::Kind::kPq);
+  const std::size_t d = config_.dim;
+  AlignedBuffer scratch(std::max(kernels().pq_encode_scratch(d, codec.pieces), kernels().pq_encode_scratch(d, 1)));
+  std::vector<float> rotated;
+  if (codec.rotated) {
+    rotated.resize(n * d);
+    kernels().pq_rotate({rows, n, d, pq_->rotation.data(), rotated.data(), scratch.data()});
+    rows = rotated.data();
+  }
+  kernels().pq_encode({rows, n, d, codec.pieces, codec.bits, pq_->codebooks.data(), pq_->biases.data(), nullptr, 0.0f,
+                       0, codes, scratch.data()});
+}
+
+void Rows::decode_pq(const std::uint8_t* block, std::size_t lane, float* out) const {
+  const Codec& codec = *find(Codec::Kind::kPq);
+  const std::size_t d = config_.dim, length = d / codec.pieces, words = std::size_t{1} << codec.bits;
+  std::vector<float> row(d);
+  for (std::size_t p = 0; p < codec.pieces; ++p) {
+    const std::size_t word =
+        codec.bits == 8 ? block[lane * codec.pieces + p] : (block[p / 2 * kBlockRows + lane] >> (p % 2 * 4)) & 15;
+    for (std::size_t j = 0; j < length; ++j) {
+      row[p * length + j] = pq_->codebooks[(p * length + j) * words + word];
+    }
+  }
+  if (!codec.rotated) {
+    std::copy(row.begin(), row.end(), out);
+  } else {
+    AlignedBuffer scratch(kernels().pq_encode_scratch(d, 1));
+    kernels().pq_rotate({row.data(), 1, d, pq_->back.data(), out, scratch.data()});
+  }
 }
 
 bool Rows::keeps_norms() const {
@@ -70,6 +145,9 @@ std::map<std::string, std::size_t> Rows::layout() const {
       case Codec::Kind::kScalar:
         layout["codes"] = kBlockRows * scalar_row_bytes(padded_, codec.bits);
         layout["scales"] = kBlockRows * sizeof(float);
+        break;
+      case Codec::Kind::kPq:
+        if (keeps(codec)) layout["pq"] = pq_block_bytes(codec.pieces, codec.bits, false);
         break;
       case Codec::Kind::kRaw: layout["raw"] = kBlockRows * config_.dim * scalar_bytes(codec.type); break;
     }
@@ -150,6 +228,9 @@ void Rows::encode_tile(const float* x, std::size_t first, std::size_t n, Encoded
       kernels().scalar_encode({residuals.data(), n, padded_, codec.bits, codec.grid,
                                out.codes.data() + first * scalar_row_bytes(padded_, codec.bits),
                                out.scales.data() + first, out.norms2.data() + first});
+    } else if (codec.kind == Codec::Kind::kPq) {
+      if (!keeps(codec)) continue;
+      encode_pq(rows.data(), n, out.pq.data() + first * pq_code_bytes(codec.pieces, codec.bits));
     } else {
       from_f32(rows.data(), codec.type, n * config_.dim,
                out.raw.data() + first * config_.dim * scalar_bytes(codec.type));
@@ -168,6 +249,9 @@ EncodedRows Rows::encode(const float* x, std::size_t n, std::size_t threads) con
       out.codes.resize(n * scalar_row_bytes(padded_, codec.bits));
       out.scales.resize(n);
       out.norms2.resize(n);
+    } else if (codec.kind == Codec::Kind::kPq) {
+      if (!keeps(codec)) continue;
+      out.pq.resize(n * pq_code_bytes(codec.pieces, codec.bits));
     } else {
       out.raw.resize(n * config_.dim * scalar_bytes(codec.type));
     }
@@ -201,6 +285,11 @@ void Rows::store(const EncodedRows& rows, std::size_t i, std::size_t row) {
     if (keeps_norms()) put("norms2", rows.norms2);
   }
   if (!rows.raw.empty()) put("raw", rows.raw);
+  if (!rows.pq.empty()) {
+    const Codec& codec = *find(Codec::Kind::kPq);
+    put_pq(columns_.at("pq").mutable_block(row / kBlockRows), row % kBlockRows, codec,
+           rows.pq.data() + i * pq_code_bytes(codec.pieces, codec.bits));
+  }
 }
 
 void Rows::move(std::size_t from, std::size_t to) {
@@ -210,6 +299,8 @@ void Rows::move(std::size_t from, std::size_t to) {
     const std::uint8_t* source = column.block(from / kBlockRows);
     if (name == "b1") {
       move_b1(source, from % kBlockRows, target, to % kBlockRows, padded_, config_.metric == Metric::kL2);
+    } else if (name == "pq") {
+      move_pq(source, from % kBlockRows, target, to % kBlockRows, *find(Codec::Kind::kPq));
     } else {
       std::memcpy(column.mutable_row(to), column.row(from), column.row_bytes());
     }
@@ -241,6 +332,9 @@ void Rows::decode_residual(std::size_t row, float* residual) const {
 void Rows::decode(std::size_t row, float* out) const {
   const Codec& codec = config_.codecs.back();
   if (codec.kind == Codec::Kind::kRaw) return to_f32(columns_.at("raw").row(row), codec.type, config_.dim, out);
+  if (codec.kind == Codec::Kind::kPq) {
+    return decode_pq(columns_.at("pq").block(row / kBlockRows), row % kBlockRows, out);
+  }
   std::vector<float> residual(padded_), scratch(padded_);
   decode_residual(row, residual.data());
   kernels().rotate_inverse({signs_.data(), residual.data(), 1, config_.dim, centre_.data(), out, scratch.data()});

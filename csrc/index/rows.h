@@ -12,6 +12,7 @@
 
 #include "index/codec.h"
 #include "index/column.h"
+#include "tessella/errors.h"
 #include "tessella/kernels.h"
 
 namespace tessella {
@@ -21,7 +22,8 @@ struct RowConfig {
   Metric metric = Metric::kInnerProduct;
   bool normalize = false;  // cosine: rows and queries are scaled to unit length on the way in
   std::vector<Codec> codecs;
-  std::uint64_t seed = 0;  // of the rotation
+  std::uint64_t seed = 0;       // of the rotation
+  bool scan_elsewhere = false;  // PQ codes lie in inverted lists, and no column holds them
 };
 
 constexpr std::size_t kMaxRows = UINT32_MAX - 1;
@@ -30,6 +32,16 @@ constexpr std::size_t kPublishRows = 4096;  // rows copied in while searches wai
 constexpr std::size_t kTrainRows = 65'536;  // of a first add, enough for a mean
 
 using KernelsFn = const Kernels& (*)();
+
+// Codebooks of a PQ codec, learnt elsewhere.
+struct PqModel {
+  std::vector<float> codebooks;  // (m, d/m, 2^bits)
+  std::vector<float> biases;     // (m, 2^bits)
+  std::vector<float> rotation;   // (d, d), or nothing
+  std::vector<float> back;       // its transpose
+  float error = 0.0f;            // root mean square of a decoded row's error, a dimension
+  float bias = 0.0f;             // mean |error|^2 / mean |decoded|^2: by so much inner products come out too small
+};
 
 // Rows on their way in.
 struct EncodedRows {
@@ -40,6 +52,7 @@ struct EncodedRows {
   std::vector<float> scales;
   std::vector<float> norms2;
   std::vector<std::uint8_t> raw;  // (n, dim * element)
+  std::vector<std::uint8_t> pq;   // (n, code bytes)
 };
 
 // Writes one row's 1-bit code into its lane of a block (layout: tessella/rabitq.h).
@@ -48,6 +61,10 @@ void put_b1(std::uint8_t* block, std::size_t lane, std::size_t padded, const std
 // Copies a lane of one block into a lane of another, or of the same.
 void move_b1(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in, std::size_t padded,
              bool terms);
+
+// The same for codes of a PQ codec.
+void put_pq(std::uint8_t* block, std::size_t lane, const Codec& codec, const std::uint8_t* code);
+void move_pq(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in, const Codec& codec);
 
 class Rows {
  public:
@@ -60,7 +77,14 @@ class Rows {
   const std::vector<float>& centre() const { return centre_; }
   void set_centre(std::vector<float> centre) { centre_ = std::move(centre); }
   bool rotates() const { return has(Codec::Kind::kB1) || has(Codec::Kind::kScalar); }
-  bool has(Codec::Kind kind) const;
+  bool has(Codec::Kind kind) const { return find(kind) != nullptr; }
+  const Codec* find(Codec::Kind kind) const;  // nullptr where there is none
+  // Throws InvalidArgument or FormatError (`kind`) unless the model fits the codec.
+  void set_pq(PqModel model, ErrorKind kind);
+  const PqModel* pq() const { return pq_ ? &*pq_ : nullptr; }
+  // PQ codes (n, code bytes) of prepared rows, and what they stand for.
+  void encode_pq(const float* rows, std::size_t n, std::uint8_t* codes) const;
+  void decode_pq(const std::uint8_t* block, std::size_t lane, float* out) const;
 
   // Names and bytes per 32-row block of the columns this configuration has.
   std::map<std::string, std::size_t> layout() const;
@@ -87,6 +111,7 @@ class Rows {
  private:
   // L2 needs |r|^2; B1 blocks carry it, scalar codes alone do not.
   bool keeps_norms() const;
+  bool keeps(const Codec& codec) const { return codec.kind != Codec::Kind::kPq || !config_.scan_elsewhere; }
   void encode_tile(const float* x, std::size_t first, std::size_t n, EncodedRows& out) const;
 
   RowConfig config_;
@@ -95,6 +120,7 @@ class Rows {
   std::vector<std::uint64_t> signs_;
   std::vector<float> centre_;
   std::map<std::string, Column> columns_;
+  std::optional<PqModel> pq_;
 };
 
 }  // namespace tessella

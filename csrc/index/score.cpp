@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 namespace tessella {
 
@@ -22,7 +23,8 @@ RowScorer::RowScorer(const Rows& rows, float epsilon)
       norms2_(rows.column("norms2")),
       raw_(rows.column("raw")) {
   for (const Codec& codec : rows.config().codecs) {
-    if (fine_ == nullptr && codec.kind != Codec::Kind::kB1) fine_ = &codec;
+    const bool scans = codec.kind == Codec::Kind::kB1 || codec.kind == Codec::Kind::kPq;
+    if (fine_ == nullptr && !scans) fine_ = &codec;
   }
 }
 
@@ -54,6 +56,58 @@ QueryTables RowScorer::tables_for(const float* query, std::uint8_t* memory) cons
   tables.b1.epsilon = factor() * (epsilon_ * static_cast<float>(std::sqrt(norm2)));
   kernels_.scalar_query(rotated, padded, &tables.scalar);
   return tables;
+}
+
+std::size_t RowScorer::pq_table_bytes() const {
+  const Codec* codec = rows_.find(Codec::Kind::kPq);
+  if (codec == nullptr) return 0;
+  const std::size_t floats = codec->pieces << codec->bits;
+  return (floats * sizeof(float) + 63) / 64 * 64 + (codec->bits == 4 ? pq_packed_bytes(codec->pieces) : 0);
+}
+
+void RowScorer::add_pq_tables(QueryTables& tables, std::uint8_t* memory) const {
+  const Codec& codec = *rows_.find(Codec::Kind::kPq);
+  const PqModel& model = *rows_.pq();
+  const std::size_t d = rows_.config().dim;
+  auto* table = reinterpret_cast<float*>(memory);
+  const float* query = tables.raw;
+  std::vector<float> rotated;
+  if (codec.rotated) {
+    rotated.resize(d);
+    AlignedBuffer scratch(kernels_.pq_encode_scratch(d, 1));
+    kernels_.pq_rotate({query, 1, d, model.rotation.data(), rotated.data(), scratch.data()});
+    query = rotated.data();
+  }
+  kernels_.pq_table({query, d, codec.pieces, codec.bits, model.codebooks.data(), rows_.config().metric, table});
+  tables.pq = {table, 1.0f, 0.0f, 0.0f, nullptr};
+  if (codec.bits == 8) return;
+  PqPacked packed{memory + ((codec.pieces << codec.bits) * sizeof(float) + 63) / 64 * 64, 0.0f, 0.0f};
+  kernels_.pq_pack(table, codec.pieces, &packed);
+  tables.pq = {packed.entries, packed.step, packed.base, 0.0f, nullptr};
+  const float slack = 3.0f * packed.step * std::sqrt(static_cast<float>(codec.pieces) / 12.0f);
+  tables.pq_exact = {table, 1.0f, 0.0f, slack};
+}
+
+void RowScorer::scan_pq(const std::uint8_t* blocks, std::size_t n, const QueryTables* const* tables,
+                        const float* thresholds, std::size_t nq, RabitqHit* const* hits, std::size_t* counts) const {
+  const Codec& codec = *rows_.find(Codec::Kind::kPq);
+  std::array<PqQuery, kRabitqQueries> queries;
+  for (std::size_t i = 0; i < nq; ++i) {
+    queries[i] = tables[i]->pq;
+    queries[i].threshold = fine_ != nullptr ? pq_bound(*tables[i]).estimate_for(thresholds[i]) : thresholds[i];
+    if (fine_ == nullptr && codec.bits == 4) queries[i].exact = &tables[i]->pq_exact;  // estimates are final
+  }
+  kernels_.pq_scan({blocks, n, codec.pieces, codec.bits, false, queries.data(), nq, hits, counts});
+  if (fine_ == nullptr) return;
+  for (std::size_t i = 0; i < nq; ++i) {
+    const PqBound bound = pq_bound(*tables[i]);
+    for (std::size_t h = 0; h < counts[i]; ++h) hits[i][h].upper = bound.upper(hits[i][h].estimate);
+  }
+}
+
+PqBound RowScorer::pq_bound(const QueryTables& tables) const {
+  const float sigma = epsilon_ * rows_.pq()->error;
+  return {l2(), l2() ? sigma : sigma * std::sqrt(tables.raw_norm2), rows_.pq()->bias};
 }
 
 float RowScorer::norm2(std::size_t row) const {

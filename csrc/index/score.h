@@ -1,7 +1,9 @@
 // Scores of stored rows for a query: its tables for every codec, and similarities by row number.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "index/rows.h"
 
@@ -13,8 +15,30 @@ struct QueryTables {
   const float* rotated = nullptr;
   RabitqQuery b1{};
   ScalarQuery scalar{};
+  PqQuery pq{};
+  PqExact pq_exact{};
   float add = 0.0f;        // <q, centre>, or -|q - centre|^2
   float raw_norm2 = 0.0f;  // |q|^2
+};
+
+// How far a PQ estimate s may lie below a row's similarity. Codewords are means, so rows lie a little farther out than
+// they say, and inner products, if positive, are larger by the bias; the rest is an error in any direction, epsilon
+// standard deviations of which are kept: upper = s + bias max(s, 0) + sigma |q|. For |q - x|^2 = -s its part is
+// 2 <q - x, error>: upper = s + 2 sigma sqrt(-s).
+struct PqBound {
+  bool l2;
+  float sigma;
+  float bias;
+
+  float upper(float s) const {
+    return l2 ? s + 2.0f * sigma * std::sqrt(std::max(-s, 0.0f)) : s + bias * std::max(s, 0.0f) + sigma;
+  }
+  // The least estimate whose upper bound reaches `similarity`.
+  float estimate_for(float similarity) const {
+    if (!l2) return (similarity - sigma) / (similarity > sigma ? 1.0f + bias : 1.0f);
+    const float length = sigma + std::sqrt(sigma * sigma + std::max(-similarity, 0.0f));
+    return -length * length;
+  }
 };
 
 class RowScorer {
@@ -40,6 +64,14 @@ class RowScorer {
   // `memory`: table_bytes(), 64-byte aligned, alive as long as the tables.
   QueryTables tables_for(const float* query, std::uint8_t* memory) const;
 
+  // Adds the tables of a PQ codec; `memory` as above, pq_table_bytes().
+  std::size_t pq_table_bytes() const;
+  void add_pq_tables(QueryTables& tables, std::uint8_t* memory) const;
+  // One pass of 1..kRabitqQueries queries over blocks of PQ codes: hits whose upper bound, an estimate and `epsilon`
+  // times the usual error, reaches the threshold.
+  void scan_pq(const std::uint8_t* blocks, std::size_t n, const QueryTables* const* tables, const float* thresholds,
+               std::size_t nq, RabitqHit* const* hits, std::size_t* counts) const;
+
   // Similarities by the fine codec of rows[i] -> out (count). count <= kMostGathered.
   static constexpr std::size_t kMostGathered = 64;
   void score(const QueryTables& tables, const std::uint32_t* rows, std::size_t count, float* out) const;
@@ -52,6 +84,7 @@ class RowScorer {
 
  private:
   float norm2(std::size_t row) const;
+  PqBound pq_bound(const QueryTables& tables) const;
 
   const Rows& rows_;
   const Kernels& kernels_;

@@ -31,6 +31,20 @@ void check_unique(std::span<const std::int64_t> ids, const char* operation) {
   }
 }
 
+void require_empty(const IdMap& ids, const char* operation) {
+  if (ids.size() == 0) return;
+  throw Error(ErrorKind::kInvalidArgument, std::string(operation) +
+                                               ": expected an empty index, since stored codes depend on what training "
+                                               "finds; got one of " +
+                                               std::to_string(ids.size()) + " rows");
+}
+
+void require_pq(const Rows& rows, const char* operation) {
+  if (!rows.has(Codec::Kind::kPq) || rows.pq() != nullptr) return;
+  throw Error(ErrorKind::kInvalidArgument,
+              std::string(operation) + ": expected a trained index, since PQ needs codebooks; train(x) comes first");
+}
+
 std::vector<std::size_t> rows_of(const IdMap& map, std::span<const std::int64_t> ids, const char* operation) {
   std::vector<std::size_t> rows(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {

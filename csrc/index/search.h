@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "index/ids.h"
+#include "index/rows.h"
 #include "tessella/types.h"
 
 namespace tessella {
@@ -42,6 +43,10 @@ void report(const SearchRequest& request, const std::vector<std::vector<Candidat
             const IdMap& ids);
 // Throws InvalidArgument when an id occurs twice.
 void check_unique(std::span<const std::int64_t> ids, const char* operation);
+// Throws InvalidArgument when there are rows already, whose codes would not fit what training changes.
+void require_empty(const IdMap& ids, const char* operation);
+// Throws InvalidArgument when rows need codebooks that are not there.
+void require_pq(const Rows& rows, const char* operation);
 // Row numbers of these ids; throws InvalidArgument for one that is not here.
 std::vector<std::size_t> rows_of(const IdMap& map, std::span<const std::int64_t> ids, const char* operation);
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -10,12 +11,16 @@ import numpy.typing as npt
 
 from tessella import _container, _core
 from tessella.config import IndexConfig
+from tessella.pq import ProductQuantizer
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
 Counts: TypeAlias = tuple[int, int, int, int]  # rows scanned, refined, re-scored; lists looked into
 State: TypeAlias = dict[str, Any]
 Progress: TypeAlias = Callable[[float], None] | None
+
+_PQ_ROWS = 65_536  # that codebooks are learnt from
+_ERROR_ROWS = 4096  # that their error is measured on
 
 
 class Structure(Protocol):
@@ -51,6 +56,7 @@ class Flat:
 
     def __init__(self, config: IndexConfig, *, dim: int, metric: str, seed: int) -> None:
         self.engine: Any = _core.FlatIndex(dim=dim, metric=metric, codecs=list(config.codecs), seed=seed)
+        self.codebooks = Codebooks.of(config, dim, metric, seed)
         self.default_effort = 0
 
     @property
@@ -59,6 +65,8 @@ class Flat:
 
     def train(self, x: Floats, threads: int, progress: Progress) -> None:
         self.engine.train(x)
+        if self.codebooks is not None:
+            self.engine.set_pq(self.codebooks.learn(x, progress))
 
     def search(self, q: Floats, k: int, epsilon: float, effort: int, threads: int) -> tuple[Ids, Floats, Counts]:
         found: tuple[Ids, Floats, Counts] = self.engine.search(q, k, epsilon, threads)
@@ -71,10 +79,10 @@ class Flat:
         return found
 
     def tensors(self, state: State) -> list[_container.Tensor]:
-        return _column_tensors("column", state["columns"], self.engine.block_bytes)
+        return _column_tensors("column", state["columns"], self.engine.block_bytes) + _pq_tensors(state)
 
     def read(self, file: _container.Container) -> State:
-        return {"columns": _read_columns(file, "column")}
+        return {"columns": _read_columns(file, "column"), "pq": _read_pq(file)}
 
     def joined(self, state: State) -> State:
         return state | {"columns": _joined_columns(state["columns"], self.engine.block_bytes)}
@@ -88,6 +96,7 @@ class Ivf:
             dim=dim, metric=metric, codecs=list(config.codecs), seed=seed, lists=config.lists, spill=config.soar
         )
         self.default_effort = 16
+        self.codebooks = Codebooks.of(config, dim, metric, seed)
 
     @property
     def most_effort(self) -> int:
@@ -95,6 +104,8 @@ class Ivf:
 
     def train(self, x: Floats, threads: int, progress: Progress) -> None:
         self.engine.train(x, threads, progress)
+        if self.codebooks is not None:
+            self.engine.set_pq(self.codebooks.learn(x, None))
 
     def search(self, q: Floats, k: int, epsilon: float, effort: int, threads: int) -> tuple[Ids, Floats, Counts]:
         found: tuple[Ids, Floats, Counts] = self.engine.search(q, k, epsilon, effort, threads)
@@ -112,6 +123,7 @@ class Ivf:
         sizes = np.array(state["list_sizes"], dtype=np.uint32)
         return [
             *_column_tensors("column", state["columns"], self.engine.block_bytes),
+            *_pq_tensors(state),
             *_column_tensors("centroid", state["centroids"], self.engine.centroid_block_bytes),
             ("list.shrinks", "F32", (len(sizes),), [state["shrinks"]]),
             ("list.sizes", "U32", (len(sizes),), [sizes]),
@@ -123,6 +135,7 @@ class Ivf:
         sizes = file.take("list.sizes", "U32", (None,))
         return {
             "lists": len(sizes),
+            "pq": _read_pq(file),
             "columns": _read_columns(file, "column"),
             "centroids": _read_columns(file, "centroid"),
             "shrinks": file.take("list.shrinks", "F32", (None,)),
@@ -143,10 +156,68 @@ class Ivf:
         }
 
 
+class Codebooks:
+    """The product quantizer behind a PQ codec: learns the codebooks that the engine encodes with."""
+
+    def __init__(self, quantizer: ProductQuantizer, normalize: bool) -> None:
+        self.quantizer, self.normalize = quantizer, normalize
+
+    @classmethod
+    def of(cls, config: IndexConfig, dim: int, metric: str, seed: int) -> Codebooks | None:
+        """None where the spec has no PQ codec; what there is, the engine has accepted."""
+        match = re.fullmatch(r"(O?)PQ(\d+)(x4|x8)?", config.codecs[0])
+        if match is None:
+            return None
+        bits = 4 if match[3] == "x4" else 8
+        return cls(ProductQuantizer(dim, int(match[2]), bits, opq=bool(match[1]), seed=seed), metric == "cosine")
+
+    def learn(self, x: Floats, progress: Progress) -> State:
+        """Codebooks, rotation and error, as `set_pq` takes them."""
+        if len(x) > _PQ_ROWS:
+            x = x[np.sort(np.random.default_rng(0).permutation(len(x))[:_PQ_ROWS])]
+        if self.normalize:
+            lengths = np.linalg.norm(x, axis=1, keepdims=True)
+            x = x / np.where(lengths == 0, 1, lengths)
+        self.quantizer.train(x, progress=progress or False)
+        some = x[:_ERROR_ROWS]
+        decoded = self.quantizer.decode(self.quantizer.encode(some))
+        error = np.mean((decoded - some) ** 2, dtype=np.float64)
+        bias = error / max(np.mean(decoded**2, dtype=np.float64), 1e-30)
+        codebooks = np.ascontiguousarray(self.quantizer.codebooks[0].swapaxes(1, 2))
+        rotation = self.quantizer.rotation
+        turned = np.empty((0, 0), np.float32) if rotation is None else rotation
+        return {"codebooks": codebooks, "rotation": turned, "error": float(np.sqrt(error)), "bias": float(bias)}
+
+
 def make_structure(config: IndexConfig, *, dim: int, metric: str, seed: int) -> Structure:
     """The structure that a config names."""
     made = Flat if config.structure == "Flat" else Ivf
     return made(config, dim=dim, metric=metric, seed=seed)
+
+
+def _pq_tensors(state: State) -> list[_container.Tensor]:
+    model = state["pq"]
+    if model is None:
+        return []
+    return [
+        ("pq.codebooks", "F32", model["codebooks"].shape, [model["codebooks"]]),
+        ("pq.rotation", "F32", model["rotation"].shape, [model["rotation"]]),
+        ("pq.error", "F32", (2,), [np.array([model["error"], model["bias"]], np.float32)]),
+    ]
+
+
+def _read_pq(file: _container.Container) -> State | None:
+    if "pq.codebooks" not in file.tensors:
+        return None
+    error, bias = map(float, file.take("pq.error", "F32", (2,)))
+    if not (0 <= error < np.inf and 0 <= bias < np.inf):
+        raise ValueError(f"its PQ error is {error}, {bias}")
+    return {
+        "codebooks": file.take("pq.codebooks", "F32", (None, None, None)),
+        "rotation": file.take("pq.rotation", "F32", (None, None)),
+        "error": error,
+        "bias": bias,
+    }
 
 
 def _column_tensors(kind: str, columns: dict[str, Any], block_bytes: Callable[[str], int]) -> list[_container.Tensor]:

@@ -1,4 +1,4 @@
-"""`Index.build`: tries specs on a sample, keeps the fastest that reaches the recall, builds it, and says what it did."""
+"""`Index.build`: tries specs on a sample, builds the fastest that reaches the recall, and says what it did."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from tessella._arrays import Input, as_rows
+from tessella._arrays import Input, as_ids, as_rows
 from tessella._backend import resolve_threads, whole_number
 from tessella._progress import Progress, shown
 from tessella._quantizer import float_rows, float_slices
@@ -21,18 +21,26 @@ from tessella.index import Index
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
+Scores: TypeAlias = npt.NDArray[np.float64]
 
 _SAMPLE_ROWS = 50_000  # rows that candidates are tried on
 _QUERIES = 2_000  # rows that stand in for queries where there are none
 _FEW_ROWS = 20_000  # below, looking at every row is fast enough
 _FINE_RECALL = 0.98  # from here on 8-bit codes may not do
 _TIMED_ROUNDS = 3
+_QUERIES_AT_ONCE = 256  # scored in float64
 _TOLERANCE = 1e-6  # of a score: rows that tie with the last true one count
+_ID_BYTES = 24  # an id of one's own and its place in the lookup table, at most
+_MOST_K = 2_047  # one less than a search may ask for: a row that stands in for a query finds itself, too
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A spec as it did on the sample; `queries_per_s` at the recall that was asked for, None where it fell short."""
+    """A spec as it did on the sample; `queries_per_s` at the recall that was asked for, None where it fell short.
+
+    Over more rows than the sample has all are slower, and those that look at every row the most; the choice counts
+    with that.
+    """
 
     spec: str
     bytes_per_row: float
@@ -43,7 +51,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What `Index.build` chose and why. `recall` is what held-out queries saw on the whole index at `nprobe`."""
+    """What `Index.build` chose and why. `recall` is what the queries saw on the whole index at `nprobe`."""
 
     spec: str
     nprobe: int
@@ -53,7 +61,8 @@ class BuildReport:
     trials: tuple[Trial, ...]
 
     def __str__(self) -> str:
-        head = f"{self.spec}, nprobe {self.nprobe}: recall@{self.k} {self.recall:.4f} (asked for {self.target})"
+        effort = f", nprobe {self.nprobe}" if self.nprobe else ""
+        head = f"{self.spec}{effort}: recall@{self.k} {self.recall:.4f} (asked for {self.target})"
         lines = [
             f"  {trial.spec:<24} {trial.bytes_per_row:7.0f} bytes a row, best recall {trial.best_recall:.4f}, "
             + ("below the target" if trial.queries_per_s is None else f"{trial.queries_per_s:,.0f} queries/s")
@@ -80,29 +89,40 @@ def build(
     count = resolve_threads(threads, "build")
     target = check_recall(recall, "build")
     wanted = whole_number(k, 1, "k", "build")
-    budget = None if memory is None else whole_number(memory, 1, "memory", "build") / max(1, rows.n)
+    most_bytes = None if memory is None else whole_number(memory, 1, "memory", "build")
+    own = {} if seed is None else {"seed": whole_number(seed, 0, "seed", "build")}
+    if wanted > _MOST_K:
+        raise InvalidArgument(f"build: expected k in 1..{_MOST_K}; got {wanted}")
     if rows.n <= wanted:
         raise InvalidArgument(f"build: expected more rows than k={wanted}, to measure recall with; got {rows.n}")
+    row_ids = _checked_ids(ids, rows.n)
     asked = None if queries is None else float_rows(as_rows(queries, "queries", "build", rows.d), "queries", "build")
-    own = {} if seed is None else {"seed": seed}
+    for _ in float_slices(rows, "x", "build"):  # what is not finite is told before the work, and by its own number
+        pass
     with shown(progress, "building") as report:
         step = report or (lambda share: None)
         sample = _drawn(rows, _SAMPLE_ROWS, own.get("seed", 0))
         exam = _Exam.over(sample, asked, metric, wanted, count)
         trials: list[Trial] = []
-        specs = _candidates(rows.n, target, budget is not None)
+        specs = _candidates(rows.n, target, most_bytes is not None)
         for spec in specs:
             trials.append(_try(spec, exam, target, own, count))
             step(0.4 * len(trials) / len(specs))
-        chosen = _choose(trials, target, budget, rows.n)
-        index = Index(chosen.spec, dim=rows.d, metric=metric, **own)
-        index.train(x, threads=count)
-        step(0.7)
-        index.add(x, ids=ids, threads=count)
+        left = list(trials)
+        while True:
+            chosen = _choose(left, _Room(rows.n, most_bytes, row_ids is not None), sample.n)
+            index = Index(chosen.spec, dim=rows.d, metric=metric, **own)
+            index.train(x, threads=count)
+            step(0.7)
+            index.add(x, ids=row_ids, threads=count)
+            if _fits(index, most_bytes, count):
+                break
+            left.remove(chosen)
         step(0.9)
         whole = _Exam.over(rows, asked, metric, wanted, count)
-        calibration = whole.calibrate(index, index.ids if ids is None else np.asarray(ids, np.int64), count)
+        calibration = whole.calibrate(index, index.ids if row_ids is None else row_ids, count)
         index.adopt(calibration, target)
+        step(1.0)
     expected = calibration.recall_at(index.nprobe)
     if expected < target - 0.01:
         warnings.warn(
@@ -149,11 +169,13 @@ class _Exam:
         if place is not None:
             found = np.array([[place.get(int(id), -1) for id in row] for row in found])
         hits = 0
-        for i, row in enumerate(found):
-            row = self._others(row, row, i)[0][: self.k]
-            row = row[row >= 0]
-            scores = _scores(_take(self.rows, row), self.q[i], self.metric)
-            hits += int((scores >= self.floors[i] - _TOLERANCE * abs(self.floors[i])).sum())
+        for start in range(0, len(found), _QUERIES_AT_ONCE):
+            some = slice(start, start + _QUERIES_AT_ONCE)
+            part, floors = found[some], self.floors[some, None]
+            other = np.ones_like(part, bool) if self.own is None else part != self.own[some, None]
+            counts = other & (part >= 0) & (other.cumsum(axis=1) <= self.k)
+            scores = _scores(_take(self.rows, np.maximum(part, 0)), self.q[some], self.metric)
+            hits += int((counts & (scores >= floors - _TOLERANCE * np.abs(floors))).sum())
         return hits / (len(found) * self.k)
 
     def _others(self, ids: Ids, values: Any, i: int) -> tuple[Ids, Any]:
@@ -171,13 +193,14 @@ def _candidates(n: int, target: float, bounded: bool) -> list[str]:
     if target >= _FINE_RECALL:
         specs += [f"{spec}+F16" for spec in (lists[:1] + flat)]
     if bounded:
-        specs += ["IVF,B1+R6", "IVF,B1+N4"] if lists else ["Flat,B1+R6", "Flat,B1+N4"]
+        specs += ["IVF,B1+R6", "IVF,B1+N4"] if lists else ["Flat,B1+R6"]
+        specs += ["Flat,B1+N4"]
     return [*specs, "Flat"]
 
 
 def _try(spec: str, exam: _Exam, target: float, own: dict[str, int], threads: int) -> Trial:
     index = Index(spec, dim=exam.rows.d, metric=exam.metric, **own)
-    index.add(exam.rows.source, threads=threads)
+    index.add(_take(exam.rows, slice(None)), threads=threads)
     calibration = exam.calibrate(index, index.ids, threads)
     index.adopt(calibration, target)
     speed = None
@@ -191,49 +214,72 @@ def _try(spec: str, exam: _Exam, target: float, own: dict[str, int], threads: in
     return Trial(spec, index.nbytes / len(index), max(calibration.recalls), index.nprobe, speed)
 
 
-def _choose(trials: list[Trial], target: float, budget: float | None, n: int) -> Trial:
+class _Room(NamedTuple):
+    """What the index may take: `most_bytes` for n rows, None for as much as it likes."""
+
+    n: int
+    most_bytes: int | None
+    own_ids: bool
+
+    def takes(self, trial: Trial) -> float:
+        """Bytes to expect of all rows."""
+        return self.n * (trial.bytes_per_row + _ID_BYTES * self.own_ids)
+
+    def holds(self, trial: Trial) -> bool:
+        return self.most_bytes is None or self.takes(trial) <= self.most_bytes
+
+
+def _choose(trials: list[Trial], room: _Room, sampled: int) -> Trial:
     """The fastest that reaches the target in the memory there is; else the one that comes nearest."""
-    fitting = [trial for trial in trials if budget is None or trial.bytes_per_row <= budget]
+    fitting = [trial for trial in trials if room.holds(trial)]
     if not fitting:
-        least = min(trial.bytes_per_row for trial in trials)
-        raise InvalidArgument(
-            f"build: expected memory for at least {least:.0f} bytes a row, {least * n:,.0f} in all; got {budget * n:,.0f}"
-            if budget is not None
-            else "build: no spec could be tried"
-        )
+        least = f" at least {min(map(room.takes, trials)):,.0f} bytes" if trials else " more"
+        raise InvalidArgument(f"build: expected memory of{least} for {room.n:,} rows; got {room.most_bytes:,}")
+
+    def speed(trial: Trial) -> float:
+        """Queries a second to expect over all rows: the work grows with n, with lists as its square root."""
+        growth = room.n / sampled
+        return (trial.queries_per_s or 0.0) / (growth if trial.spec.startswith("Flat") else growth**0.5)
+
     able = [trial for trial in fitting if trial.queries_per_s is not None]
-    if able:
-        return max(able, key=lambda trial: trial.queries_per_s or 0.0)
-    return max(fitting, key=lambda trial: trial.best_recall)
+    return max(able, key=speed) if able else max(fitting, key=lambda trial: trial.best_recall)
 
 
-def _exact(rows: Input, q: Floats, metric: str, k: int, threads: int) -> tuple[Ids, Floats]:
+def _fits(index: Index, most_bytes: int | None, threads: int) -> bool:
+    """Whether the index takes no more than that, if need be without the room that it has to spare."""
+    if most_bytes is not None and index.nbytes > most_bytes:
+        index.compact(threads=threads)
+    return most_bytes is None or index.nbytes <= most_bytes
+
+
+def _exact(rows: Input, q: Floats, metric: str, k: int, threads: int) -> tuple[Ids, Scores]:
     """Row numbers and scores (higher is better) of the k best rows, a slice of the rows at a time."""
-    ids = np.empty((len(q), 0), np.int64)
-    scores = np.empty((len(q), 0), np.float64)
+    ids: Ids = np.empty((len(q), 0), np.int64)
+    scores: Scores = np.empty((len(q), 0), np.float64)
     for start, piece in _slices(rows):
         flat = Index("Flat", dim=rows.d, metric=metric)
         flat.add(piece, ids=np.arange(start, start + len(piece)))
         found = flat.search(q, min(k, len(piece)), threads=threads)
         # scored as `_scores` does, so that ties are ties
-        exact = np.stack([_scores(piece[row - start], each, metric) for row, each in zip(found.ids, q, strict=True)])
+        parts = [slice(at, at + _QUERIES_AT_ONCE) for at in range(0, len(q), _QUERIES_AT_ONCE)]
+        exact = np.concatenate([_scores(piece[found.ids[part] - start], q[part], metric) for part in parts])
         ids = np.concatenate([ids, found.ids], axis=1)
         scores = np.concatenate([scores, exact], axis=1)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        ids, scores = (np.take_along_axis(each, best, axis=1) for each in (ids, scores))
+        ids, scores = np.take_along_axis(ids, best, axis=1), np.take_along_axis(scores, best, axis=1)
     return ids, scores
 
 
-def _scores(x: Floats, q: Floats, metric: str) -> npt.NDArray[np.float64]:
-    """Similarities of rows (n, d) to one query, higher is better, in double precision."""
-    rows, query = x.astype(np.float64), q.astype(np.float64)
+def _scores(x: Floats, q: Floats, metric: str) -> Scores:
+    """Similarities (nq, k) of each query (nq, d) to rows of its own (nq, k, d), higher is better, in float64."""
+    rows, queries = x.astype(np.float64), q.astype(np.float64)[:, None, :]
     if metric == "l2":
-        return -((rows - query) ** 2).sum(axis=1)
+        return np.asarray(-np.square(rows - queries).sum(axis=2))
+    products = (rows * queries).sum(axis=2)
     if metric == "cosine":
-        lengths = np.linalg.norm(rows, axis=1)
-        rows = rows / np.where(lengths == 0, 1, lengths)[:, None]
-        query = query / (np.linalg.norm(query) or 1)
-    return np.asarray(rows @ query)
+        lengths = np.linalg.norm(rows, axis=2) * np.linalg.norm(queries, axis=2)
+        products /= np.where(lengths == 0, 1, lengths)
+    return np.asarray(products)
 
 
 def _slices(rows: Input) -> Iterator[tuple[int, Floats]]:
@@ -250,7 +296,17 @@ def _drawn(rows: Input, most: int, seed: int) -> Input:
     return as_rows(_take(rows, which), "x", "build")
 
 
-def _take(rows: Input, which: npt.NDArray[Any]) -> Floats:
+def _checked_ids(ids: object | None, n: int) -> Ids | None:
+    if ids is None:
+        return None
+    array = as_ids(ids, n, "build")
+    values, counts = np.unique(array, return_counts=True)
+    if len(values) < n:
+        raise InvalidArgument(f"build: expected ids without repeats; {values[counts > 1][0]} occurs more than once")
+    return array
+
+
+def _take(rows: Input, which: npt.NDArray[Any] | slice) -> Floats:
     """Rows by number, as float32."""
     piece = rows.source[which]
     if rows.kind == "bf16":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tessella.errors import InvalidArgument
+from tessella.errors import InvalidArgument, UnsupportedType
 
 _EVERY = 16  # efforts up to here are all measured, larger ones in steps of a fifth
 _STEP = 1.2
@@ -46,7 +46,7 @@ class Calibration:
                     return effort
                 below = self.efforts[place - 1]
                 share = (recall - best) / (reached - best)
-                return min(effort, math.ceil(below + share * (effort - below)))
+                return min(effort, math.ceil(below + share * (effort - below) - 1e-9))  # 3.0000000000000004 is 3
             best = max(best, reached)
         return self.efforts[int(np.argmax(self.recalls))]
 
@@ -93,7 +93,10 @@ def share_found(ids: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> flo
 
 def check_recall(recall: float, operation: str) -> float:
     """A share in (0, 1]."""
-    value = float(recall)
+    try:
+        value = float(recall)
+    except (TypeError, ValueError):
+        raise UnsupportedType(f"{operation}: expected recall as a number; got {type(recall).__name__}") from None
     if not 0.0 < value <= 1.0:
         raise InvalidArgument(f"{operation}: expected a recall above 0 and up to 1; got {recall}")
     return value

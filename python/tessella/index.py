@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SLICE_ROWS = 65_536  # rows converted, or searched, between two looks at Ctrl-C
 _SLICE_QUERIES = 4_096
+_TRAIN_ROWS = 1 << 20  # of a first add, at most
 _SEED = 0x7E55E11A
 _SURE_EPSILON = 4.0  # error bounds that a search for the truth keeps
 
@@ -172,7 +173,7 @@ class Index:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the centre that codes are taken about, and the centroids of lists, are fixed; `Flat` needs none."""
+        """Whether the centre that codes are taken about, centroids and codebooks are fixed; `Flat` needs none."""
         return bool(self._engine.trained())
 
     @property
@@ -245,13 +246,15 @@ class Index:
         rows = self._rows(x, "add")
         count = resolve_threads(threads, "add")
         own = None if ids is None else as_ids(ids, rows.n, "add")
+        if own is not None:
+            self._engine.check_new_ids(own)
+        if rows.n and not self.is_trained:
+            self._train_first(rows, count)
         flags = rows.source.flags
         if rows.source.dtype == np.float32 and flags.c_contiguous and flags.aligned:
             self._engine.add(rows.array, own, count)
             return
         # Nothing is stored before every slice and every id has been looked at.
-        if own is not None:
-            self._engine.check_new_ids(own)
         for start, piece in self._slices(rows):
             self._engine.check_rows(piece, start)
         for start, piece in self._slices(rows):
@@ -312,6 +315,8 @@ class Index:
                 f" got {other.dim} and {other.metric!r}"
             )
         self._engine.check_new_ids(other.ids)
+        for _, rows in other.batches():  # nothing is moved before everything has been looked at
+            self._engine.check_rows(rows, 0)
         for ids, rows in other.batches():
             self.add(rows, ids=ids, threads=threads)
         other.remove(other.ids)
@@ -557,6 +562,16 @@ class Index:
             self._effort = self._checked_effort(_natural(config, "nprobe"), "load")
         if "calibration" in config:
             self._calibration = Calibration.from_config(config["calibration"])
+
+    def _train_first(self, rows: Input, threads: int) -> None:
+        """Trains on the rows of a first `add`, or on some of them where there are very many."""
+        source = rows.source
+        if rows.n > _TRAIN_ROWS:
+            source = source[np.sort(np.random.default_rng(0).permutation(rows.n)[:_TRAIN_ROWS])]
+        some = as_rows(source, "x", "add") if rows.kind != "bf16" else Input(source, "bf16", False, False)
+        for start, piece in self._slices(rows):
+            self._engine.check_rows(piece, start)
+        self._structure.train(_as_float32(some.array, some.kind), threads, None)
 
     def _rows(self, x: object, operation: str) -> Input:
         return as_rows(x, "x", operation, self._dim)

@@ -106,8 +106,16 @@ def use_index(index: ts.Index, path: Path) -> None:
 
 
 def use_quantizer(quantizer: Any, path: Path) -> None:
-    quantizer.encode(np.ones((3, quantizer.dim), np.float32))
+    codes = quantizer.encode(np.ones((3, quantizer.dim), np.float32)) if may_encode(quantizer) else None
+    if isinstance(quantizer, ts.ProductQuantizer) and codes is not None:
+        assert quantizer.decode(codes).shape == (3, quantizer.dim)
+        assert quantizer.squared_distance(np.ones((2, quantizer.dim), np.float32), codes).shape == (2, 3)
     quantizer.save(path)
+
+
+def may_encode(quantizer: Any) -> bool:
+    """A product quantizer without codebooks says so instead."""
+    return not isinstance(quantizer, ts.ProductQuantizer) or quantizer.is_trained
 
 
 def make_files(folder: Path) -> dict[str, bytes]:
@@ -121,7 +129,7 @@ def make_files(folder: Path) -> dict[str, bytes]:
         index.add(rows, ids=np.arange(45) * 3 if number % 2 else None)
         files[spec] = saved(index.save, folder)
     for name, kind in QUANTIZERS.items():
-        quantizer = kind(40)
+        quantizer = kind(40, **SETTINGS.get(name, {}))
         quantizer.train(rng.random((50, 40), dtype=np.float32))
         files[name] = saved(quantizer.save, folder)
     return files
@@ -134,8 +142,14 @@ def saved(save: Callable[[Path], None], folder: Path) -> bytes:
 
 QUANTIZERS: dict[str, Any] = {
     "binary": ts.BinaryQuantizer,
+    "pq": ts.ProductQuantizer,
+    "pq of levels": ts.ProductQuantizer,
     "rabitq": ts.RaBitQuantizer,
     "scalar": ts.ScalarQuantizer,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pq": {"m": 20, "bits": 4, "opq": True},
+    "pq of levels": {"m": 8, "bits": 4, "residual_levels": 2},
 }
 
 if __name__ == "__main__":

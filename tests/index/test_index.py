@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import tessella as ts
 
 SPECS = ["Flat", "Flat,F16", "Flat,BF16", "Flat,B1", "Flat,U8", "Flat,N4", "Flat,R5", "Flat,B1+U8", "Flat,B1+N4+F32"]
+SPECS += ["Flat,PQ4", "Flat,OPQ4x4+U8", "IVF4+SOAR,PQ4x4+F16"]
 SPECS += ["IVF4", "IVF4,U8", "IVF4,B1", "IVF4+SOAR,B1+U8", "IVF4+SOAR,B1+N4+F32"]
 FORMATS = Path(__file__).parents[1] / "data" / "formats"
 
@@ -92,7 +93,8 @@ def test_reconstruct_returns_what_is_stored(spec: str, rng: np.random.Generator)
     back = ix.reconstruct([7, 3])
     error = np.linalg.norm(back - x[[7, 3]], axis=1) / np.linalg.norm(x[[7, 3]], axis=1)
     limit = {"Flat": 0, "Flat,B1+N4+F32": 0, "Flat,F16": 1e-3, "Flat,BF16": 8e-3, "Flat,U8": 0.02, "Flat,B1+U8": 0.02,
-             "Flat,R5": 0.1, "Flat,N4": 0.2, "Flat,B1": 0.9}  # fmt: skip
+             "Flat,R5": 0.1, "Flat,N4": 0.2, "Flat,B1": 0.9, "Flat,PQ4": 0.9,
+             "Flat,OPQ4x4+U8": 0.02, "Flat,PQ4x4+F16": 1e-3}  # fmt: skip
     assert (error <= limit[spec.replace("IVF4+SOAR", "Flat").replace("IVF4", "Flat")]).all()
 
 
@@ -172,8 +174,8 @@ MISTAKES = [
     (lambda ix: ix.reconstruct([99]), "reconstruct: id 99 is not in the index"),
     (lambda ix: ix.train(X), "train: expected an empty index"),
     (lambda ix: ts.Index("IVFlat", dim=4), "spec: expected a structure of Flat, IVF, IVF1024"),
-    (lambda ix: ts.Index("Flat,PQ9", dim=4), "spec: expected a codec"),
-    (lambda ix: ts.Index("Flat,U8+B1", dim=4), "spec: expected B1 first"),
+    (lambda ix: ts.Index("Flat,XQ9", dim=4), "spec: expected a codec"),
+    (lambda ix: ts.Index("Flat,U8+B1", dim=4), "spec: expected B1 or PQ first"),
     (lambda ix: ts.Index("Flat", dim=0), "Index: expected dim >= 1; got 0"),
     (lambda ix: ts.Index("Flat", dim=4, metric="hamming"), "expected metric 'cosine', 'ip', 'l2'; got 'hamming'"),
     (lambda ix: ts.Index("Flat,UINT8", dim=4), "index: UINT8 stores whole numbers"),
@@ -260,7 +262,15 @@ def test_files_of_every_released_format_load(path: Path) -> None:
 def test_there_is_a_file_of_every_kind() -> None:
     stored = {json.loads(path.read_text())["spec"] for path in FORMATS.glob("*.json") if "spec" in path.read_text()}
     assert stored >= {"Flat", "Flat,F16", "Flat,BF16", "Flat,UINT8", "Flat,B1", "Flat,U8", "Flat,N4", "Flat,B1+U8",
-                      "Flat,B1+N4+F32"}  # fmt: skip
+                      "Flat,B1+N4+F32", "IVF4,F32", "IVF4,B1", "IVF4,B1+U8", "IVF4+SOAR,B1+U8+F16"}  # fmt: skip
+
+
+def test_a_file_of_inverted_lists_keeps_its_effort_and_calibration() -> None:
+    for metric in ("ip", "l2"):
+        ix = ts.Index.load(FORMATS / f"index-v1-ivf4-b1-{metric}.tessella")
+        assert (ix.nprobe, len(ix.list_sizes), ix.list_sizes.sum()) == (3, 4, 43)
+        assert ix.calibration is not None and (ix.calibration.k, ix.calibration.queries) == (5, 30)
+        assert ix.calibration.efforts == (1, 2, 3, 4)
 
 
 def test_searches_beside_a_writer_see_whole_rows(rng: np.random.Generator) -> None:

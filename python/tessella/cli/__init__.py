@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from tessella.cli.extras import require
-from tessella.errors import TessellaError
+from tessella.errors import RecallWarning, TessellaError
 
 __all__ = ["main"]
 
@@ -36,11 +39,36 @@ def _run(arguments: list[str]) -> int:
     from tessella.cli.app import app
 
     try:
-        code = app(arguments or ["--help"], standalone_mode=False)
+        with _warnings_as_sentences():
+            code = app(arguments or ["--help"], standalone_mode=False)
     except typer.Abort:
         return _fail("interrupted", INTERRUPTED)
     sys.stdout.flush()
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _warnings_as_sentences() -> Iterator[None]:
+    """What the library warns of appears as one sentence, without a line of its source."""
+    with warnings.catch_warnings():
+        plain = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, RecallWarning):
+                print("tessella:", message, file=sys.stderr)
+            else:
+                plain(message, category, filename, lineno, file, line)
+
+        warnings.simplefilter("always", RecallWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _sentence(error: Exception) -> str:

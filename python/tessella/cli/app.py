@@ -12,11 +12,11 @@ import numpy
 import typer
 
 import tessella
-from tessella import Index
+from tessella import Index, IndexConfig
 from tessella.cli import demo as demonstration
 from tessella.cli import measure, report
 from tessella.cli.extras import require
-from tessella.cli.sources import Source, open_vectors, read_all
+from tessella.cli.sources import Source, open_vectors, read_all, read_rows
 from tessella.errors import InvalidArgument
 
 app = typer.Typer(
@@ -32,42 +32,91 @@ Column = Annotated[str | None, typer.Option(help="List column of a .parquet file
 Neighbours = Annotated[int, typer.Option("-k", help="Neighbours per query.")]
 Threads = Annotated[int | None, typer.Option(help="Threads; all cores by default.")]
 Map = Annotated[bool, typer.Option("--mmap", help="Map the index instead of reading it into memory.")]
+IdColumn = Annotated[str | None, typer.Option(help="Integer column that holds the rows' ids.")]
 
-TRAINING_ROWS = 50_000
+DEFAULT_SPEC = "Flat,B1+U8"
+TRAINING_ROWS = 50_000  # for a mean
+LIST_TRAINING_ROWS = 256  # for each inverted list
+LISTS_TRAINING_ROWS = 500_000  # where their number is up to the index, which goes by these
 
 
 @app.command()
 def build(
     vectors: Vectors,
     index: IndexFile,
-    spec: Annotated[str, typer.Option(help="What is stored of each vector.")] = "Flat,B1+U8",
+    spec: Annotated[
+        str | None, typer.Option(help=f"What is stored of each vector; {DEFAULT_SPEC} by default.", show_default=False)
+    ] = None,
+    recall: Annotated[
+        float | None, typer.Option(help="Share of the true neighbours to find; without --spec, chooses the spec.")
+    ] = None,
+    queries: Annotated[
+        str | None, typer.Option(help="File of queries like those to come, to measure recall with.")
+    ] = None,
     metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
     column: Column = None,
-    id_column: Annotated[str | None, typer.Option(help="Integer column that holds the rows' ids.")] = None,
+    id_column: IdColumn = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows read at a time.")] = 65_536,
     threads: Threads = None,
 ) -> None:
-    """Build an index from a file of vectors (.npy .npz .fvecs .bvecs .ivecs .safetensors .parquet)."""
+    """Build an index from a file of vectors (.npy .npz .fvecs .bvecs .ivecs .safetensors .parquet).
+
+    With --recall and no --spec, specs are tried on a sample and the fastest is built; the file is then read whole.
+    """
     _use_threads(threads)
+    if queries is not None and recall is None:
+        raise InvalidArgument("build: expected --recall with --queries; they measure what it takes")
+    if spec is not None and recall is not None and queries is None:
+        raise InvalidArgument("build: expected --queries with --spec and --recall, to measure what the recall takes")
+    asked = None if queries is None else read_all(queries)
     source = open_vectors(vectors, column, id_column)
     start = time.perf_counter()
-    built = fill(Index(spec, dim=source.dim, metric=metric), source, batch)
+    if recall is not None and spec is None:
+        built = choose(source, metric, recall, asked, batch)
+    else:
+        built = fill(Index(spec or DEFAULT_SPEC, dim=source.dim, metric=metric), source, batch)
+        if recall is not None:
+            built.adopt(built.calibrate(asked), recall)
     seconds = time.perf_counter() - start
     built.save(index)
+    if built.report is not None:
+        print(built.report)
     size = report.file_size(index.stat().st_size)
     stored = f"{len(built):,} vectors of {built.dim} dimensions as {built.spec}, {size}"
     print(f"{index}: {stored}, built in {seconds:.1f} s")
 
 
+def choose(source: Source, metric: str, recall: float, queries: measure.Array | None, batch: int) -> Index:
+    """The index that `Index.build` makes of all rows."""
+    x, ids = read_rows(source, batch)
+    with report.progress("[progress.percentage]{task.percentage:>3.0f} %") as bar:
+        task = bar.add_task("building", total=1.0)
+        return Index.build(
+            x,
+            metric=metric,
+            recall=recall,
+            queries=queries,
+            ids=ids,
+            progress=lambda share: bar.update(task, completed=share),
+        )
+
+
 def fill(index: Index, source: Source, batch: int = 65_536) -> Index:
-    """Trains on a sample, then adds every row, never holding more than one batch of the file."""
-    index.train(source.sample(TRAINING_ROWS))
+    """Trains on a sample, then adds every row, never holding more than that sample or a batch of the file."""
+    index.train(source.sample(training_rows(index.config)))
     with report.progress() as bar:
         task = bar.add_task("building", total=source.n)
         for rows, ids in source.batches(batch):
             index.add(rows, ids=ids)
             bar.advance(task, len(rows))
     return index
+
+
+def training_rows(config: IndexConfig) -> int:
+    """Rows worth training on."""
+    if config.structure == "Flat":
+        return TRAINING_ROWS
+    return max(TRAINING_ROWS, LIST_TRAINING_ROWS * config.lists) if config.lists else LISTS_TRAINING_ROWS
 
 
 @app.command()
@@ -78,6 +127,10 @@ def search(
     column: Column = None,
     out: Annotated[Path | None, typer.Option(help="Write all hits to this .npz or .jsonl file.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Queries whose hits are printed.")] = 5,
+    nprobe: Annotated[int | None, typer.Option(help="Inverted lists to look into; IVF only.")] = None,
+    recall: Annotated[
+        float | None, typer.Option(help="Instead, as many as took this recall when the index was calibrated.")
+    ] = None,
     mmap: Map = False,
     threads: Threads = None,
 ) -> None:
@@ -85,7 +138,7 @@ def search(
     if out is not None and out.suffix not in {".npz", ".jsonl"}:
         raise InvalidArgument(f"search: expected --out to end in .npz or .jsonl; got {out}")
     loaded = Index.load(index, mmap=mmap)
-    ids, scores = loaded.search(read_all(queries, column), k, threads=threads)
+    ids, scores = loaded.search(read_all(queries, column), k, nprobe=nprobe, recall=recall, threads=threads)
     for number in range(min(show, len(ids))):
         found = ids[number] >= 0
         pairs = zip(ids[number][found], scores[number][found], strict=True)
@@ -122,6 +175,7 @@ def info(
         ("vectors", f"{len(index):,}"),
         ("file", report.file_size(stored)),
         ("bytes per vector", f"{stored / len(index):.1f}" if len(index) else "none stored"),
+        *report.efforts(index),
         ("checksums", "all checked" if verify else "of the header and of small tensors checked"),
     ]
     report.console().print(report.table(str(file), ["", ""], facts))
@@ -138,7 +192,7 @@ def bench(
     base: Annotated[str, typer.Option(help="File of the vectors the index was built from.")],
     k: Neighbours = 10,
     column: Column = None,
-    id_column: Annotated[str | None, typer.Option(help="Integer column that holds the rows' ids.")] = None,
+    id_column: IdColumn = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs.")] = 5,
     threads: Threads = None,
 ) -> None:

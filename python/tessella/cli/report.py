@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from tessella import get_num_threads
+from tessella import Index, get_num_threads
 from tessella.cli.extras import require
 
 WIDE = 120  # columns, where output goes to a file or a pipe
+RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99)  # whose price `info` tells
 
 
 def console() -> Console:
@@ -21,13 +22,13 @@ def console() -> Console:
     return made if made.is_terminal else Console(highlight=False, width=WIDE)
 
 
-def progress() -> Progress:
+def progress(done: str = "{task.completed}/{task.total}") -> Progress:
     """A bar on stderr, where a person looks on; nothing where output goes to a file."""
     errors = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn(done),
         TimeRemainingColumn(),
         console=errors,
         disable=not errors.is_terminal,
@@ -44,6 +45,23 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))  # Text: brackets in a description are no markup
     return made
+
+
+def efforts(index: Index) -> list[tuple[str, str]]:
+    """What a search of this index looks into, and what recall takes as far as that was measured."""
+    facts = []
+    sizes = index.list_sizes
+    if index.config.structure != "Flat":
+        spread = f"{len(sizes):,} of {sizes.min():,} to {sizes.max():,} rows" if len(sizes) else "none: not trained"
+        facts = [("lists", spread), ("nprobe", f"{index.nprobe:,}")]
+    curve = index.calibration
+    if curve is None:
+        return facts
+    best = f"best {max(curve.recalls):.4f}"
+    if index.config.structure != "Flat":
+        prices = [f"{each} at nprobe {curve.effort_for(each)}" for each in RECALLS if curve.reaches(each)]
+        best = ", ".join([*prices, best])
+    return [*facts, ("calibration", f"recall@{curve.k} of {curve.queries:,} queries: {best}")]
 
 
 def threads() -> str:

@@ -87,8 +87,13 @@ def open_vectors(text: str, column: str | None = None, id_column: str | None = N
 
 def read_all(text: str, column: str | None = None) -> Array:
     """All vectors of a file as one matrix; for queries, which are few."""
-    source = open_vectors(text, column)
-    return np.concatenate([vectors for vectors, _ in source.batches(65_536)])
+    return read_rows(open_vectors(text, column))[0]
+
+
+def read_rows(source: Source, batch: int = 65_536) -> tuple[Array, Ids | None]:
+    """All vectors of a source as one matrix, and the ids where it has them."""
+    vectors, ids = zip(*source.batches(batch), strict=True)
+    return np.concatenate(vectors), None if ids[0] is None else np.concatenate(ids)
 
 
 def _split(text: str) -> tuple[Path, str | None]:

@@ -1,8 +1,8 @@
 """Writes one index file of each kind, with queries and the answers it must give for ever.
 
-    python tests/data/formats/make_formats.py 1
+    python tests/data/formats/make_formats.py 1 [SPEC ...]
 
-Run once for a new format version; files of released versions are never written again.
+Run once for a new format version, or for specs that are new in it; files of released versions are never written again.
 """
 
 from __future__ import annotations
@@ -19,15 +19,23 @@ SPECS = ["Flat", "Flat,F16", "Flat,BF16", "Flat,UINT8", "Flat,B1", "Flat,U8", "F
          "Flat,B1+N4+F32"]  # fmt: skip
 
 
-def main(version: str) -> None:
+IVF_SPECS = ["IVF4,F32", "IVF4,B1+U8", "IVF4+SOAR,B1+U8+F16", "IVF4,B1"]
+CALIBRATED = "IVF4,B1"
+
+
+def main(version: str, *specs: str) -> None:
     rng = np.random.default_rng(1)
-    for spec in SPECS:
+    for spec in specs or [*SPECS, *IVF_SPECS]:
         for metric in ("l2", "ip"):
             x = rng.integers(0, 255, (45, 20)).astype(np.float32)
             ix = ts.Index(spec, dim=20, metric=metric)
             ix.add(x, ids=np.arange(45) * 2 + 1)
             ix.remove([11, 89])
             q = rng.integers(0, 255, (3, 20)).astype(np.float32)
+            if spec == CALIBRATED:
+                ix.calibrate(rng.integers(0, 255, (30, 20)).astype(np.float32), 5)
+            if spec.startswith("IVF"):
+                ix.nprobe = 3
             hits = ix.search(q, 5)
             name = f"index-v{version}-{spec.lower().replace(',', '-').replace('+', '-')}-{metric}"
             path = Path(__file__).with_name(f"{name}.tessella")
@@ -40,4 +48,4 @@ def main(version: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

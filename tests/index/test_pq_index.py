@@ -1,0 +1,104 @@
+"""PQ codecs inside an index: recall, bounds, what a spec may say, and the codebooks' way into a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import tessella as ts
+from tessella import _container
+
+METRICS = ["cosine", "ip", "l2"]
+
+
+def clustered(rng: np.random.Generator, n: int, dim: int = 48) -> npt.NDArray[np.float32]:
+    centres = np.random.default_rng(5).standard_normal((60, dim))
+    return (centres[rng.integers(60, size=n)] + 0.6 * rng.standard_normal((n, dim))).astype(np.float32)
+
+
+def recall(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
+    return float(np.mean([len(set(x) & set(y)) / len(y) for x, y in zip(a, b, strict=True)]))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("structure", ["Flat", "IVF4", "IVF4+SOAR"])
+@pytest.mark.parametrize("codec", ["PQ12", "PQ24x4", "OPQ12"])
+def test_a_second_codec_makes_up_for_pq(rng: np.random.Generator, structure: str, codec: str, metric: str) -> None:
+    """The error bound decides what is refined; it loses about as much as B1's does."""
+    x, q = clustered(rng, 4000), clustered(rng, 50)
+    exact = ts.Index("Flat", dim=48, metric=metric)
+    exact.add(x)
+    truth = exact.search(q, 10).ids
+    alone, refined = (ts.Index(f"{structure},{codec}{more}", dim=48, metric=metric) for more in ("", "+F32"))
+    for ix in (alone, refined):
+        ix.add(x)
+    assert recall(refined.search(q, 10).ids, truth) > 0.95 > recall(alone.search(q, 10).ids, truth) > 0.2
+    assert refined.explain(q, 10).refined < 0.7 * refined.explain(q, 10).scanned
+    assert recall(refined.search(q, 10, epsilon=20).ids, truth) == 1.0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_scores_are_those_of_the_quantizer(level: str, rng: np.random.Generator, metric: str) -> None:
+    x, q = clustered(rng, 700), clustered(rng, 5)
+    if metric == "cosine":
+        x, q = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, q))
+    ix = ts.Index("Flat,PQ12", dim=48, metric=metric)
+    ix.add(x)
+    hits = ix.search(q, 20)
+    rows = ix.reconstruct(hits.ids.ravel()).reshape(5, 20, 48)
+    expected = ((rows - q[:, None]) ** 2).sum(2) if metric == "l2" else np.einsum("qd,qkd->qk", q, rows)
+    np.testing.assert_allclose(hits.scores, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("spec", ["Flat,PQ12", "Flat,PQ24x4+U8", "IVF4+SOAR,OPQ12x4", "IVF4,PQ12+F16"])
+def test_results_depend_on_neither_threads_nor_batches_nor_levels(
+    level: str, rng: np.random.Generator, spec: str
+) -> None:
+    x, q = clustered(rng, 1500), clustered(rng, 9)
+    ix = ts.Index(spec, dim=48, metric="l2")
+    ix.add(x)
+    whole = ix.search(q, 10, threads=1)
+    np.testing.assert_array_equal(ix.search(q, 10, threads=3).ids, whole.ids)
+    for i in range(len(q)):
+        one = ix.search(q[i], 10, threads=2)
+        np.testing.assert_array_equal(one.ids[0], whole.ids[i])
+        np.testing.assert_array_equal(one.scores[0], whole.scores[i])
+
+
+def test_what_a_spec_may_say() -> None:
+    for spec, sentence in {
+        "Flat,PQ7": "expected pieces that divide dim 48; got 'PQ7'",
+        "Flat,PQ0": "expected a codec",
+        "Flat,PQ12x5": "expected a codec",
+        "Flat,U8+PQ12": "expected B1 or PQ first",
+        "Flat,B1+PQ12": "expected B1 or PQ first",
+    }.items():
+        with pytest.raises(ts.InvalidArgument, match=sentence):
+            ts.Index(spec, dim=48)
+    assert ts.Index("Flat,PQ12x8+U8", dim=48).spec == "Flat,PQ12x8+U8"
+
+
+@pytest.mark.parametrize("spec", ["Flat,OPQ12", "IVF4+SOAR,PQ24x4"])
+def test_damaged_codebooks_are_refused(rng: np.random.Generator, tmp_path: Path, spec: str) -> None:
+    ix = ts.Index(spec, dim=48)
+    ix.add(clustered(rng, 300))
+    ix.save(tmp_path / "a")
+    whole = _container.read(tmp_path / "a")
+    short = whole.tensors["pq.codebooks"][:, :-1]
+    nan = np.full_like(whole.tensors["pq.codebooks"], np.nan)
+    for name, array in [
+        ("pq.codebooks", short),
+        ("pq.codebooks", nan),
+        ("pq.codebooks", None),
+        ("pq.rotation", np.zeros((3, 3), np.float32)),
+        ("pq.error", np.array([-1, 0], np.float32)),
+        ("pq.error", np.array([np.nan, 0], np.float32)),
+    ]:
+        tensors = {**whole.tensors, name: array}
+        kept = [(key, whole.dtypes[key], value.shape, [value]) for key, value in tensors.items() if value is not None]
+        _container.write(tmp_path / "b", kept, {"kind": "index", "config": whole.metadata["config"]})
+        with pytest.raises(ts.FormatError):
+            ts.Index.load(tmp_path / "b")
