@@ -130,6 +130,7 @@ void FlatIndex::restore(FlatSnapshot snapshot) {
   if (snapshot.rows > kMaxRows) refuse_file("the file claims more rows than an index can hold");
   if (snapshot.centre.size() != config().dim) refuse_file("the centre does not have the index's dimension");
   if (snapshot.ids && snapshot.ids->size() != snapshot.rows) refuse_file("there are not as many ids as rows");
+  if (snapshot.rows > 0 && !snapshot.trained && rows_.rotates()) refuse_file("there are codes, but no centre");
   rows_.check_columns(snapshot.columns, snapshot.rows);
   if (rows_.has(Codec::Kind::kPq) && snapshot.rows > 0 && !snapshot.pq) refuse_file("the codebooks are missing");
   IdMap ids = restored_ids(snapshot.ids, snapshot.rows, snapshot.next_id);

@@ -55,19 +55,6 @@ std::size_t default_lists(std::size_t rows) {
   return lists;
 }
 
-// For each row its one or two lists.
-struct IvfIndex::Homes {
-  std::vector<std::uint32_t> lists;  // (n, homes)
-};
-
-// 1-bit codes of rows' residuals from their lists' centroids.
-struct IvfIndex::Entries {
-  struct Factors { float scale, error, term; };
-  std::vector<std::uint8_t> bits;  // (n, homes, D/8)
-  std::vector<Factors> factors;    // (n, homes)
-  std::vector<std::uint8_t> pq;    // PQ codes of the rows themselves: (n, code bytes)
-};
-
 IvfIndex::IvfIndex(IvfConfig config, KernelsFn kernels)
     : config_(std::move(config)),
       kernels_(kernels),
@@ -475,12 +462,6 @@ void IvfIndex::reconstruct(std::span<const std::int64_t> ids, float* out) const 
   const auto reading = lock_.read();
   const std::vector<std::size_t> rows = rows_of(ids_, ids, "reconstruct");
   for (std::size_t i = 0; i < rows.size(); ++i) decode(rows[i], out + i * config().dim);
-}
-
-void IvfIndex::compact(std::size_t) {
-  const std::lock_guard writing(writer_);
-  const auto publishing = lock_.write();
-  lists_.compact();
 }
 
 // ---- files ---------------------------------------------------------------------------------------------------------

@@ -68,7 +68,8 @@ class IvfIndex {
   void remove(std::span<const std::int64_t> ids);
   void update(std::span<const std::int64_t> ids, const float* x, std::size_t threads);
   void reconstruct(std::span<const std::int64_t> ids, float* out) const;
-  // Splits lists that have grown too long, gives up those that have grown too short, and puts lists in order.
+  // Splits lists that have grown too long, gives up those that have grown too short, and puts lists in order. Searches
+  // wait meanwhile.
   void compact(std::size_t threads);
 
   void search(const IvfRequest& request) const;
@@ -83,8 +84,17 @@ class IvfIndex {
 
  private:
   friend class IvfScan;
-  struct Homes;  // lists of rows on their way in
-  struct Entries;
+  // For each row on its way in, its one or two lists.
+  struct Homes {
+    std::vector<std::uint32_t> lists;  // (n, homes)
+  };
+  // Scan codes of rows on their way in: 1-bit codes of residuals from their lists' centroids, or PQ codes.
+  struct Entries {
+    struct Factors { float scale, error, term; };
+    std::vector<std::uint8_t> bits;  // (n, homes, D/8)
+    std::vector<Factors> factors;    // (n, homes)
+    std::vector<std::uint8_t> pq;    // (n, code bytes)
+  };
 
   static constexpr std::uint32_t kNone = UINT32_MAX;
   static constexpr std::size_t kHomes = 2;
@@ -104,6 +114,12 @@ class IvfIndex {
   void decode(std::size_t row, float* out) const;
   std::array<std::vector<std::uint32_t>, kHomes> checked_homes(const IvfSnapshot& snapshot) const;
   void drop_entries(std::uint32_t row);
+  // Of compact: see ivf_balance.cpp.
+  void split_list(std::size_t list, std::size_t threads);
+  void give_up_list(std::size_t list, std::size_t threads);
+  std::vector<float> values_of(std::span<const std::uint32_t> rows) const;
+  void set_centroid(std::size_t list, const float* centroid, std::size_t threads);
+  void move_home(const float* row, std::uint32_t number, std::size_t home, std::uint32_t list);
   void renumber_row(std::uint32_t from, std::uint32_t to);
 
   IvfConfig config_;

@@ -16,7 +16,6 @@ namespace tessella {
 
 namespace {
 
-constexpr float kCoarseEpsilon = 1.9f;  // error bounds kept among centroids
 constexpr std::size_t kNear = 3;
 constexpr std::size_t kSharedLists = 6;    // queries a task has for each list, where there are enough
 constexpr std::size_t kMostQueries = 512;  // of a task: their tables should stay in the cache
@@ -53,7 +52,7 @@ class IvfScan {
         nprobe_(std::min(request.nprobe, index.lists_.count())),
         queries_(std::move(queries)),
         scorer_(index.rows_, request.search.epsilon),
-        coarse_(index.centroids_, kCoarseEpsilon),
+        coarse_(index.centroids_, request.search.epsilon),
         list_ids_(numbered(index.lists_.count())) {}
 
   std::vector<std::vector<Candidate>> run() {

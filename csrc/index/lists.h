@@ -38,6 +38,11 @@ class InvertedLists {
 
   void reset(std::size_t count);  // so many empty lists
   void add_list() { lists_.emplace_back(); }
+  // The last list takes the place of an empty one.
+  void drop_list(std::size_t l) {
+    lists_[l] = lists_.back();
+    lists_.pop_back();
+  }
 
   // Room for so many more rows in each list, everything in one arena and in order.
   void reserve(std::span<const std::uint32_t> more);

@@ -177,7 +177,7 @@ class Codebooks:
             x = x[np.sort(np.random.default_rng(0).permutation(len(x))[:_PQ_ROWS])]
         if self.normalize:
             lengths = np.linalg.norm(x, axis=1, keepdims=True)
-            x = x / np.where(lengths == 0, 1, lengths)
+            x = (x / np.where(lengths == 0, 1, lengths)).astype(np.float32)
         self.quantizer.train(x, progress=progress or False)
         some = x[:_ERROR_ROWS]
         decoded = self.quantizer.decode(self.quantizer.encode(some))
