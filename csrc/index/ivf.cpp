@@ -1,9 +1,7 @@
 #include "index/ivf.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <numeric>
+#include <limits>
 #include <string>
 
 #include "common/convert.h"
@@ -14,20 +12,12 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kFewestRows = 39;  // a list: fewer training rows make poor centroids
-constexpr std::size_t kFewestToDecide = 256;
 constexpr float kEpsilon = 1.9f;              // error bounds kept where centroids are searched
+constexpr std::size_t kSliceRows = 8192;      // rows whose lists are looked up together
 constexpr float kSoar = 2.0f;                 // weight of the part of a second residual that lies along the first
 constexpr std::size_t kSpillCandidates = 32;  // lists among which the second home is looked for
-constexpr std::size_t kShrinkRows = 64;       // rows for each list that decide on its shrink
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::kInvalidArgument, what); }
-
-double dot(const float* a, const float* b, std::size_t d) {
-  double sum = 0.0;
-  for (std::size_t j = 0; j < d; ++j) sum += double{a[j]} * b[j];
-  return sum;
-}
 
 // Codes of the codec that scans lie in the lists.
 RowConfig without_b1(RowConfig config) {
@@ -47,13 +37,6 @@ RowConfig centroid_rows(const RowConfig& config) {
 }
 
 }  // namespace
-
-std::size_t default_lists(std::size_t rows) {
-  std::size_t lists = 1;
-  while (2 * lists * 2 * lists <= 2 * 64 * rows && lists < 65'536) lists *= 2;  // the power of two next to 8 sqrt(n)
-  while (lists > 1 && lists * 8 > rows) lists /= 2;
-  return lists;
-}
 
 IvfIndex::IvfIndex(IvfConfig config, KernelsFn kernels)
     : config_(std::move(config)),
@@ -109,98 +92,6 @@ void IvfIndex::centroids(float* out) const {
   for (std::size_t l = 0; l < lists_.count(); ++l) centroids_.decode(l, out + l * config().dim);
 }
 
-// ---- training ------------------------------------------------------------------------------------------------------
-
-void IvfIndex::train(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress) {
-  const std::lock_guard writing(writer_);
-  if (n == 0) refuse("train: expected at least one row; got 0");
-  require_empty(ids_, "train");
-  train_locked(x, n, threads, progress);
-}
-
-void IvfIndex::train_locked(const float* x, std::size_t n, std::size_t threads, const KmeansProgress& progress) {
-  if (config_.lists == 0 && n < kFewestToDecide) {
-    refuse("train: expected at least " + std::to_string(kFewestToDecide) +
-           " rows to decide on a number of lists, or a spec that has one, such as IVF16; got " + std::to_string(n));
-  }
-  const std::size_t lists = config_.lists != 0 ? config_.lists : default_lists(n);
-  if (n < lists) {
-    refuse("train: expected at least as many rows as lists, " + std::to_string(lists) + ", and better " +
-           std::to_string(kFewestRows) + " times as many; got " + std::to_string(n));
-  }
-  const std::vector<float> rows = rows_.prepared(x, n);
-  const bool spherical = config().metric == Metric::kInnerProduct;
-  const KmeansConfig how{.k = lists, .iterations = 6, .spherical = spherical, .seed = config().seed, .sample = 256};
-  const KmeansResult found = kmeans_train(kernels_, rows.data(), n, config().dim, how, threads, progress);
-  std::vector<float> mean = rows_.mean(x, n);
-  const auto publishing = lock_.write();
-  rows_.set_centre(mean);
-  centroids_.set_centre(std::move(mean));
-  set_centroids(found.centroids.data(), lists, threads);
-  fit_shrinks(rows.data(), found);
-  refresh_centroids();
-  trained_ = true;
-}
-
-void IvfIndex::set_centroids(const float* centroids, std::size_t count, std::size_t threads) {
-  const EncodedRows codes = centroids_.encode(centroids, count, threads);
-  centroids_.resize(count);
-  for (std::size_t l = 0; l < count; ++l) centroids_.store(codes, l, l);
-  lists_.reset(count);
-}
-
-// Under inner product centroids have unit length, which makes them good signposts, but their rows' mean lies nearer to
-// the origin: codes are taken about the point of the centroid's line (from the centre) that fits the rows best.
-void IvfIndex::fit_shrinks(const float* rows, const KmeansResult& found) {
-  shrinks_.assign(lists_.count(), 1.0f);
-  if (config().metric == Metric::kL2) return;
-  const std::size_t padded = rows_.padded(), d = config().dim, count = lists_.count();
-  std::vector<float> rotated(count * padded), residual(padded);
-  for (std::size_t l = 0; l < count; ++l) centroids_.decode_residual(l, rotated.data() + l * padded);
-  std::vector<double> along(count, 0.0);
-  std::vector<std::size_t> counts(count, 0);
-  for (std::size_t i = 0; i < found.nearest.size(); ++i) {
-    const std::size_t l = found.nearest[i];
-    if (counts[l] == kShrinkRows) continue;
-    rows_.rotate(rows + (found.rows.empty() ? i : found.rows[i]) * d, 1, residual.data());
-    along[l] += dot(residual.data(), rotated.data() + l * padded, padded);
-    ++counts[l];
-  }
-  for (std::size_t l = 0; l < count; ++l) {
-    const double norm2 = dot(rotated.data() + l * padded, rotated.data() + l * padded, padded);
-    if (counts[l] == 0 || norm2 == 0.0) continue;
-    shrinks_[l] = static_cast<float>(std::clamp(along[l] / static_cast<double>(counts[l]) / norm2, 0.0, 1.0));
-  }
-}
-
-// What a list's codes are taken about, (D) after rotation and about the centre.
-void IvfIndex::centre_of(std::size_t list, float* centre) const {
-  centroids_.decode_residual(list, centre);
-  for (std::size_t j = 0; j < rows_.padded(); ++j) centre[j] *= shrinks_[list];
-}
-
-// What follows from the centroids' codes and the centre.
-void IvfIndex::refresh_centroids() {
-  const std::size_t padded = rows_.padded();
-  const std::vector<float> origin(config().dim, 0.0f);
-  rotated_centre_.assign(padded, 0.0f);
-  if (config().metric == Metric::kInnerProduct) {
-    rows_.kernels().rotate_forward(
-        {rows_.signs().data(), rows_.centre().data(), 1, config().dim, origin.data(), rotated_centre_.data(), nullptr});
-  }
-  anchors_norm2_.resize(lists_.count());
-  std::vector<float> centroid(padded);
-  for (std::size_t l = 0; l < lists_.count(); ++l) {
-    centre_of(l, centroid.data());
-    double norm2 = 0.0;
-    for (std::size_t j = 0; j < padded; ++j) {
-      const double anchor = double{centroid[j]} + rotated_centre_[j];
-      norm2 += anchor * anchor;
-    }
-    anchors_norm2_[l] = static_cast<float>(norm2);
-  }
-}
-
 // ---- adding --------------------------------------------------------------------------------------------------------
 
 // A flat index over the centroids' codes.
@@ -218,7 +109,11 @@ IvfIndex::Homes IvfIndex::nearest_lists(const float* x, std::size_t n, std::size
   const std::size_t wanted = homes == 1 ? 1 : std::min(kSpillCandidates, count);
   std::vector<float> scores(n * wanted);
   std::vector<std::int64_t> nearest(n * wanted);
-  coarse()->search({x, n, wanted, kEpsilon, threads, scores.data(), nearest.data()});
+  const std::unique_ptr<FlatIndex> flat = coarse();
+  for (std::size_t first = 0; first < n; first += kSliceRows) {  // so that a search's own room stays small
+    flat->search({x + first * d, std::min(kSliceRows, n - first), wanted, kEpsilon, threads,
+                  scores.data() + first * wanted, nearest.data() + first * wanted});
+  }
   // A damaged file's centroids may score as no number with everything; then there are fewer, and list 0 takes what no
   // list wants.
   Homes out{std::vector<std::uint32_t>(n * homes, kNone)};
@@ -462,68 +357,6 @@ void IvfIndex::reconstruct(std::span<const std::int64_t> ids, float* out) const 
   const auto reading = lock_.read();
   const std::vector<std::size_t> rows = rows_of(ids_, ids, "reconstruct");
   for (std::size_t i = 0; i < rows.size(); ++i) decode(rows[i], out + i * config().dim);
-}
-
-// ---- files ---------------------------------------------------------------------------------------------------------
-
-IvfSnapshot IvfIndex::snapshot() {
-  const auto publishing = lock_.write();  // lists are copied before the next write
-  IvfSnapshot snapshot{ids_.size(),     ids_.next_id(),       {},       rows_.centre(),    lists_.count(),
-                       rows_.columns(), centroids_.columns(), shrinks_, lists_.snapshot(), {}};
-  if (rows_.pq() != nullptr) snapshot.pq = *rows_.pq();
-  if (const std::int64_t* ids = ids_.data()) snapshot.ids.emplace(ids, ids + ids_.size());
-  return snapshot;
-}
-
-// Every list entry must name a row there is, no row twice in a list, and every row as often as lists spill.
-std::array<std::vector<std::uint32_t>, IvfIndex::kHomes> IvfIndex::checked_homes(const IvfSnapshot& snapshot) const {
-  const auto refuse_file = [](const std::string& what) { throw Error(ErrorKind::kFormat, "load: " + what); };
-  std::array<std::vector<std::uint32_t>, kHomes> homes;
-  std::size_t entries = 0;
-  for (const InvertedLists::List& list : snapshot.entries) entries += list.size;
-  if (snapshot.rows > entries) refuse_file("there are fewer list entries than rows");
-  for (std::size_t h = 0; h < this->homes(); ++h) homes[h].assign(snapshot.rows, kNone);
-  for (std::size_t l = 0; l < snapshot.entries.size(); ++l) {
-    for (const std::uint32_t row : snapshot.entries[l].numbers()) {
-      if (row >= snapshot.rows) refuse_file("a list names a row that is not there");
-      std::size_t h = 0;
-      while (h < this->homes() && homes[h][row] != kNone) {
-        if (homes[h][row] == l) refuse_file("a list names a row twice");
-        ++h;
-      }
-      if (h == this->homes()) refuse_file("a row is in more lists than its spec allows");
-      homes[h][row] = static_cast<std::uint32_t>(l);
-    }
-  }
-  if (std::find(homes[0].begin(), homes[0].end(), kNone) != homes[0].end()) refuse_file("a row is in no list");
-  return homes;
-}
-
-void IvfIndex::restore(IvfSnapshot snapshot) {
-  const auto refuse_file = [](const std::string& what) { throw Error(ErrorKind::kFormat, "load: " + what); };
-  if (snapshot.rows > kMaxRows) refuse_file("the file claims more rows than an index can hold");
-  if (snapshot.centre.size() != config().dim) refuse_file("the centre does not have the index's dimension");
-  if (snapshot.ids && snapshot.ids->size() != snapshot.rows) refuse_file("there are not as many ids as rows");
-  if (snapshot.shrinks.size() != snapshot.lists) refuse_file("there are not as many shrinks as lists");
-  if (snapshot.entries.size() != snapshot.lists) refuse_file("there are not as many lists as centroids");
-  rows_.check_columns(snapshot.columns, snapshot.rows);
-  centroids_.check_columns(snapshot.centroids, snapshot.lists);
-  if (rows_.has(Codec::Kind::kPq) && snapshot.rows > 0 && !snapshot.pq) refuse_file("the codebooks are missing");
-  auto homes = checked_homes(snapshot);
-  IdMap ids = restored_ids(snapshot.ids, snapshot.rows, snapshot.next_id);
-  const std::lock_guard writing(writer_);
-  const auto publishing = lock_.write();
-  if (snapshot.pq) rows_.set_pq(std::move(*snapshot.pq), ErrorKind::kFormat);
-  ids_ = std::move(ids);
-  homes_ = std::move(homes);
-  rows_.replace_columns(std::move(snapshot.columns));
-  rows_.set_centre(snapshot.centre);
-  centroids_.replace_columns(std::move(snapshot.centroids));
-  centroids_.set_centre(std::move(snapshot.centre));
-  lists_.restore(std::move(snapshot.entries));
-  shrinks_ = std::move(snapshot.shrinks);
-  trained_ = snapshot.lists > 0;
-  refresh_centroids();
 }
 
 }  // namespace tessella

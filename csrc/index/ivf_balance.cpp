@@ -1,6 +1,6 @@
-// Keeping inverted lists even after many changes: what has grown far beyond the others is split in two, what has all but
-// emptied is given up. Rows are taken from their finest codec, and only their scan codes are made anew (SPFresh, Zhang et
-// al., 2023, does the same in the background).
+// Keeping inverted lists even after many changes: what has grown far beyond the others is split in two, what has all
+// but emptied is given up. Rows are taken from their finest codec, and only their scan codes are made anew (SPFresh,
+// Zhang et al., 2023, does the same in the background).
 #include <algorithm>
 
 #include "index/ivf.h"
@@ -43,7 +43,8 @@ void IvfIndex::split_list(std::size_t list, std::size_t threads) {
   const std::vector<std::uint32_t> rows(numbers.begin(), numbers.end());
   const std::vector<float> values = values_of(rows);
   const bool spherical = config().metric == Metric::kInnerProduct;
-  const KmeansConfig how{.k = 2, .iterations = kIterations, .spherical = spherical, .seed = config().seed, .sample = rows.size()};
+  const KmeansConfig how{
+      .k = 2, .iterations = kIterations, .spherical = spherical, .seed = config().seed, .sample = rows.size()};
   const KmeansResult halves = kmeans_train(kernels_, values.data(), rows.size(), d, how, threads, {});
   const std::size_t other = lists_.count();
   lists_.clear(list);

@@ -17,6 +17,7 @@ namespace {
 constexpr std::size_t kAssignRows = 2048;        // rows of a task: centroids are packed anew for each
 constexpr std::uint64_t kSeed = 0x6B6D65616E73;  // of the rotation behind the codes
 constexpr float kEpsilon = 1.9f;
+constexpr std::size_t kSliceRows = 8192;
 constexpr std::size_t kPlusPlusRows = 64;       // rows looked at for each centroid that k-means++ draws
 constexpr std::size_t kPlusPlusCentroids = 64;  // beyond these, rows drawn at random do as well
 
@@ -120,7 +121,10 @@ Assignment assign_assisted(const Data& data, const std::vector<float>& centroids
   coarse.add(centroids.data(), centroids.size() / data.d, {}, data.threads);
   Assignment out{std::vector<std::uint32_t>(data.n), std::vector<float>(data.n)};
   std::vector<std::int64_t> ids(data.n);
-  coarse.search({data.x, data.n, 1, kEpsilon, data.threads, out.cost.data(), ids.data()});
+  for (std::size_t first = 0; first < data.n; first += kSliceRows) {  // so that a search's own room stays small
+    coarse.search({data.x + first * data.d, std::min(kSliceRows, data.n - first), 1, kEpsilon, data.threads,
+                   out.cost.data() + first, ids.data() + first});
+  }
   for (std::size_t i = 0; i < data.n; ++i) {
     out.nearest[i] = static_cast<std::uint32_t>(std::max<std::int64_t>(ids[i], 0));  // none: rows beyond all numbers
     if (data.spherical) out.cost[i] = 1.0f - out.cost[i];

@@ -31,6 +31,7 @@ __all__ = ["ProductQuantizer"]
 
 _TRAINING_ROWS = 65_536  # 256 a codeword
 _MOST_LEVELS = 16
+_LARGEST = 1e15  # of a codeword read from a file: sums of squares stay within float32
 _QUERIES_AT_ONCE = 64  # tables of 256 KiB for 256 pieces
 
 
@@ -366,6 +367,6 @@ def _threshold(anisotropic: object) -> float | None:
 
 
 def _finite(array: Floats) -> Floats:
-    if not np.isfinite(array).all():
-        raise ValueError("its numbers are not finite")
+    if not (np.abs(array) < _LARGEST).all():
+        raise ValueError("its numbers are not finite, or too large to be squared")
     return array
