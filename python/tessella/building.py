@@ -110,12 +110,12 @@ def build(
             step(0.4 * len(trials) / len(specs))
         left = list(trials)
         while True:
-            chosen = _choose(left, _Room(rows.n, most_bytes, row_ids is not None), sample.n)
+            chosen = choose(left, Room(rows.n, most_bytes, row_ids is not None), sample.n)
             index = Index(chosen.spec, dim=rows.d, metric=metric, **own)
             index.train(x, threads=count)
             step(0.7)
             index.add(x, ids=row_ids, threads=count)
-            if _fits(index, most_bytes, count):
+            if fits(index, most_bytes, count):
                 break
             left.remove(chosen)
         step(0.9)
@@ -214,7 +214,7 @@ def _try(spec: str, exam: _Exam, target: float, own: dict[str, int], threads: in
     return Trial(spec, index.nbytes / len(index), max(calibration.recalls), index.nprobe, speed)
 
 
-class _Room(NamedTuple):
+class Room(NamedTuple):
     """What the index may take: `most_bytes` for n rows, None for as much as it likes."""
 
     n: int
@@ -229,7 +229,7 @@ class _Room(NamedTuple):
         return self.most_bytes is None or self.takes(trial) <= self.most_bytes
 
 
-def _choose(trials: list[Trial], room: _Room, sampled: int) -> Trial:
+def choose(trials: list[Trial], room: Room, sampled: int) -> Trial:
     """The fastest that reaches the target in the memory there is; else the one that comes nearest."""
     fitting = [trial for trial in trials if room.holds(trial)]
     if not fitting:
@@ -245,7 +245,7 @@ def _choose(trials: list[Trial], room: _Room, sampled: int) -> Trial:
     return max(able, key=speed) if able else max(fitting, key=lambda trial: trial.best_recall)
 
 
-def _fits(index: Index, most_bytes: int | None, threads: int) -> bool:
+def fits(index: Index, most_bytes: int | None, threads: int) -> bool:
     """Whether the index takes no more than that, if need be without the room that it has to spare."""
     if most_bytes is not None and index.nbytes > most_bytes:
         index.compact(threads=threads)

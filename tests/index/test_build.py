@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 import tessella as ts
-from tessella.building import BuildReport, Trial, _choose, _fits, _Room
+from tessella.building import BuildReport, Room, Trial, choose, fits
 
 Floats = npt.NDArray[np.float32]
 N, D = 25_000, 32
@@ -110,9 +110,9 @@ def test_room_to_spare_is_given_back_before_another_spec_is_taken(rng: np.random
     roomy.train(x)
     roomy.add(x)
     full = roomy.nbytes
-    assert not _fits(roomy, full // 2, 2)
+    assert not fits(roomy, full // 2, 2)
     tight = roomy.nbytes
-    assert tight < 0.95 * full and _fits(roomy, tight, 2)
+    assert tight < 0.95 * full and fits(roomy, tight, 2)
 
 
 def test_too_little_memory_is_refused_with_the_least_there_is() -> None:
@@ -144,9 +144,9 @@ def test_a_target_out_of_reach_is_a_warning_where_build_was_called(rng: np.rando
 def test_over_more_rows_than_the_sample_lists_are_worth_more() -> None:
     """Looking at every row gets slower with the rows, looking into lists with their square root."""
     trials = [Trial("Flat,B1+U8", 440, 0.99, 0, 1000.0), Trial("IVF,B1+U8", 452, 0.97, 9, 500.0)]
-    assert _choose(trials, _Room(50_000, None, False), 50_000).spec == "Flat,B1+U8"
-    assert _choose(trials, _Room(1_000_000, None, False), 50_000).spec == "IVF,B1+U8"
-    assert _choose(trials, _Room(1_000_000, 445_000_000, False), 50_000).spec == "Flat,B1+U8"
+    assert choose(trials, Room(50_000, None, False), 50_000).spec == "Flat,B1+U8"
+    assert choose(trials, Room(1_000_000, None, False), 50_000).spec == "IVF,B1+U8"
+    assert choose(trials, Room(1_000_000, 445_000_000, False), 50_000).spec == "Flat,B1+U8"
 
 
 # ---- rows of every kind
