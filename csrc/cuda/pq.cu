@@ -32,7 +32,7 @@ template <int kBits>
 struct Encode {
   static constexpr int kCodewords = 1 << kBits;
   static constexpr int kLanes = kBits == 8 ? 32 : 4;                   // that share a row
-  static constexpr int kOwn = kCodewords / kLanes;                     // codewords of a thread, in runs of four
+  static constexpr int kHeld = kCodewords / kLanes;                    // codewords of a thread, in runs of four
   static constexpr int kRows = kEncodeThreads / kLanes * kEncodeRows;  // of a block
   static constexpr int kPitch = kRows + 4;                             // spreads the transposing stores over the banks
 
@@ -40,7 +40,7 @@ struct Encode {
     alignas(16) float codewords[kEncodeDepth][kCodewords];
     alignas(16) float rows[kEncodeDepth][kPitch];
   };
-  using Sums = float[kEncodeRows][kOwn];
+  using Sums = float[kEncodeRows][kHeld];
 
   // The thread's i-th codeword; neighbouring lanes read neighbouring float4s.
   __device__ static int codeword(int i) {
@@ -66,15 +66,15 @@ struct Encode {
 
   __device__ static void multiply(const Shared& shared, int count, Sums& sums) {
     for (int j = 0; j < count; ++j) {
-      float x[kEncodeRows], c[kOwn];
+      float x[kEncodeRows], c[kHeld];
 #pragma unroll
       for (int i = 0; i < kEncodeRows; i += 4) read_four(&shared.rows[j][first_row() + i], x + i);
 #pragma unroll
-      for (int i = 0; i < kOwn; i += 4) read_four(&shared.codewords[j][codeword(i)], c + i);
+      for (int i = 0; i < kHeld; i += 4) read_four(&shared.codewords[j][codeword(i)], c + i);
 #pragma unroll
       for (int r = 0; r < kEncodeRows; ++r) {
 #pragma unroll
-        for (int i = 0; i < kOwn; ++i) sums[r][i] = fmaf(x[r], c[i], sums[r][i]);
+        for (int i = 0; i < kHeld; ++i) sums[r][i] = fmaf(x[r], c[i], sums[r][i]);
       }
     }
   }
@@ -89,7 +89,7 @@ struct Encode {
                                  std::uint32_t (&numbers)[kEncodeRows]) {
     Sums sums;
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
+    for (int i = 0; i < kHeld; ++i) {
       const float bias = job.biases[piece * kCodewords + static_cast<std::size_t>(codeword(i))];
 #pragma unroll
       for (int r = 0; r < kEncodeRows; ++r) sums[r][i] = bias;
@@ -106,7 +106,7 @@ struct Encode {
     for (int r = 0; r < kEncodeRows; ++r) {
       Nearest best{-INFINITY, 0};
 #pragma unroll
-      for (int i = 0; i < kOwn; ++i) {  // codewords come in order, so an equal one is not taken
+      for (int i = 0; i < kHeld; ++i) {  // codewords come in order, so an equal one is not taken
         if (sums[r][i] > best.similarity) best = {sums[r][i], static_cast<std::uint32_t>(codeword(i))};
       }
       numbers[r] = best_of_lanes<kLanes>(best).number;

@@ -17,8 +17,8 @@ namespace tessella::cuda {
 
 namespace {
 
-constexpr int kGroup = 64;                // dimensions that share a run of planes
-constexpr int kOwn = kGroup / kRowLanes;  // of a lane
+constexpr int kGroup = 64;                 // dimensions that share a run of planes
+constexpr int kHeld = kGroup / kRowLanes;  // of a lane
 constexpr int kRowsPerBlock = kRowThreads / kRowLanes;
 
 // Lloyd's cells end half-way between levels, on half units; cells[y] is the code of half units y to y + 1.
@@ -58,13 +58,13 @@ __device__ inline std::uint32_t code_of(float r, float inverse_step, const Grid&
 
 // One plane of the lane's codes: byte t of the lane holds dimensions t, t + kPlane, ... of its own, from bit 0.
 template <int kPlane>
-__device__ inline void write_plane(const std::uint32_t (&u)[kOwn], int shift, bool valid, std::uint8_t* plane) {
+__device__ inline void write_plane(const std::uint32_t (&u)[kHeld], int shift, bool valid, std::uint8_t* plane) {
   constexpr std::uint32_t kMask = (1u << kPlane) - 1;
 #pragma unroll
   for (int t = 0; t < kPlane; ++t) {
     std::uint32_t byte = 0;
 #pragma unroll
-    for (int field = 0; field < kOwn / kPlane; ++field) {
+    for (int field = 0; field < kHeld / kPlane; ++field) {
       byte |= (u[t + kPlane * field] >> shift & kMask) << (kPlane * field);
     }
     if (valid) plane[kRowLanes * t + row_lane()] = static_cast<std::uint8_t>(byte);
@@ -72,10 +72,10 @@ __device__ inline void write_plane(const std::uint32_t (&u)[kOwn], int shift, bo
 }
 
 template <>
-__device__ inline void write_plane<1>(const std::uint32_t (&u)[kOwn], int shift, bool valid, std::uint8_t* plane) {
+__device__ inline void write_plane<1>(const std::uint32_t (&u)[kHeld], int shift, bool valid, std::uint8_t* plane) {
   std::uint32_t own = 0;
 #pragma unroll
-  for (int t = 0; t < kOwn; ++t) {
+  for (int t = 0; t < kHeld; ++t) {
     const unsigned byte = byte_of_row((u[t] >> shift & 1u) != 0);
     if (t == row_lane()) own = byte;
   }
@@ -84,7 +84,7 @@ __device__ inline void write_plane<1>(const std::uint32_t (&u)[kOwn], int shift,
 
 // The codes of 64 dimensions: planes one after another, high bits first.
 template <int kBits>
-__device__ inline void write_codes(const std::uint32_t (&u)[kOwn], bool valid, std::uint8_t* codes) {
+__device__ inline void write_codes(const std::uint32_t (&u)[kHeld], bool valid, std::uint8_t* codes) {
   if constexpr (kBits == 8) {
     write_plane<8>(u, 0, valid, codes);
   } else {
@@ -118,9 +118,9 @@ __global__ void __launch_bounds__(kRowThreads)
   std::uint8_t* codes = job.codes + row * (job.padded / 8 * kBits);
   double along = 0.0;
   for (std::size_t first = 0; first < job.padded; first += kGroup, codes += kGroup / 8 * kBits) {
-    std::uint32_t u[kOwn];
+    std::uint32_t u[kHeld];
 #pragma unroll
-    for (int t = 0; t < kOwn; ++t) {
+    for (int t = 0; t < kHeld; ++t) {
       const float r = own[first + static_cast<std::size_t>(kRowLanes * t)];
       u[t] = code_of(r, inverse_step, grid);
       float value = static_cast<float>(u[t]) - grid.middle;

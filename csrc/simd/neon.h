@@ -35,9 +35,7 @@ TSL_INLINE F32 mul(F32 a, F32 b) { return {vmulq_f32(a.v, b.v)}; }
 TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
 TSL_INLINE F32 max_f32(F32 a, F32 b) { return {vmaxq_f32(a.v, b.v)}; }
 TSL_INLINE F32 min_f32(F32 a, F32 b) { return {vminq_f32(a.v, b.v)}; }
-TSL_INLINE F32 where_greater(F32 a, F32 b, F32 yes, F32 no) {
-  return {vbslq_f32(vcgtq_f32(a.v, b.v), yes.v, no.v)};
-}
+TSL_INLINE F32 where_greater(F32 a, F32 b, F32 yes, F32 no) { return {vbslq_f32(vcgtq_f32(a.v, b.v), yes.v, no.v)}; }
 TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
   const std::uint32_t lane_bit[4] = {1, 2, 4, 8};
   const uint32x4_t chosen = vtstq_u32(vdupq_n_u32(mask), vld1q_u32(lane_bit));

@@ -106,8 +106,8 @@ TEST(rabitq_encodes_and_scans_as_scalar_does) {
       for (Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
         Tight<std::uint8_t> codes = data::bytes(blocks * rabitq_block_bytes(padded, metric == Metric::kL2), 7);
         for (std::size_t b = 0; b < blocks; ++b) {  // factors that are numbers
-          auto* factors =
-              reinterpret_cast<std::uint16_t*>(codes.get() + b * rabitq_block_bytes(padded, metric == Metric::kL2) + 4 * padded);
+          auto* factors = reinterpret_cast<std::uint16_t*>(
+              codes.get() + b * rabitq_block_bytes(padded, metric == Metric::kL2) + 4 * padded);
           std::fill_n(factors, 64, std::uint16_t{0x2c00});
           if (metric == Metric::kL2) std::fill_n(reinterpret_cast<float*>(factors + 64), 32, 1.5f);
         }
@@ -163,7 +163,8 @@ TEST(scalar_codes_and_sums_are_equal_bit_for_bit) {
             AlignedBuffer words(padded * 2), small(padded);
             ScalarQuery prepared{words.as<std::int16_t>(), small.as<std::int8_t>(), 0, 0, 0, 0};
             kernels.scalar_query(query.get(), padded, &prepared);
-            kernels.scalar_dot({&prepared, codes[side].get(), padded, bits, grid, nullptr, n, dots[side].get(), nullptr});
+            kernels.scalar_dot(
+                {&prepared, codes[side].get(), padded, bits, grid, nullptr, n, dots[side].get(), nullptr});
           }
           CHECK(codes[0] == codes[1] && scales[0] == scales[1] && norms[0] == norms[1] && dots[0] == dots[1]);
         }

@@ -6,8 +6,8 @@
 // and |<r,q'> - estimate| <= epsilon |q'| error holds for all but a fraction of rows that epsilon (1.9) decides.
 //
 // Block of 32 rows, D/8 byte columns: byte i of column p holds the sign bits (bit 0 first) of dims 8p..8p+7 of
-// row i; then 32 f16 scales (nearest), 32 f16 errors (rounded up) and, in blocks with terms, 32 f32 terms that are taken
-// off the similarity: |r|^2 for L2, or what else of a row's score does not depend on the query.
+// row i; then 32 f16 scales (nearest), 32 f16 errors (rounded up) and, in blocks with terms, 32 f32 terms that are
+// taken off the similarity: |r|^2 for L2, or what else of a row's score does not depend on the query.
 #pragma once
 
 #include "tessella/types.h"
