@@ -135,18 +135,9 @@ void FlatScan::for_parts(std::size_t group, std::size_t unit, std::size_t enough
   }
 }
 
-// A raw last codec scores once more: a row's score is that of exact_score, whichever path found it.
 std::vector<Candidate> FlatScan::finished(std::size_t q) {
-  std::vector<Candidate> list;
-  list.reserve(lists_[q].size());
-  for (const Ranked& entry : lists_[q]) list.push_back({entry.score, entry.by.row});
-  if (scorer_.ends_raw()) {
-    for (Candidate& c : list) c.similarity = scorer_.exact(query(q), static_cast<std::size_t>(c.row));
-    rescored_.fetch_add(list.size(), std::memory_order_relaxed);
-  }
-  ids_.sort(list);
-  if (list.size() > request_.k) list.resize(request_.k);
-  return list;
+  if (scorer_.ends_raw()) rescored_.fetch_add(lists_[q].size(), std::memory_order_relaxed);
+  return final_list(scorer_, query(q), lists_[q], request_.k, scorer_.ends_raw(), ids_);
 }
 
 // ---- raw rows ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kNear = 3;
+constexpr std::size_t kNear = 3;           // lists that make a threshold about as sharp as it gets
 constexpr std::size_t kSharedLists = 6;    // queries a task has for each list, where there are enough
 constexpr std::size_t kMostQueries = 512;  // of a task: their tables should stay in the cache
 constexpr std::size_t kFewestQueries = 32;
@@ -258,16 +258,9 @@ void IvfScan::scan_blocks(const Visit* visits, std::size_t count, const QueryTab
 }
 
 std::vector<Candidate> IvfScan::finished(std::size_t q, const std::vector<Ranked>& ranked) {
-  std::vector<Candidate> list;
-  list.reserve(ranked.size());
-  for (const Ranked& entry : ranked) list.push_back({entry.score, entry.by.row});
-  if (ends_raw() && !scorer_.fine_is_raw()) {
-    for (Candidate& c : list) c.similarity = scorer_.exact(query(q), static_cast<std::size_t>(c.row));
-    rescored_.fetch_add(list.size(), std::memory_order_relaxed);
-  }
-  ix_.ids_.sort(list);
-  if (list.size() > request_.k) list.resize(request_.k);
-  return list;
+  const bool rescore = ends_raw() && !scorer_.fine_is_raw();
+  if (rescore) rescored_.fetch_add(ranked.size(), std::memory_order_relaxed);
+  return final_list(scorer_, query(q), ranked, request_.k, rescore, ix_.ids_);
 }
 
 // Every row of the probed lists whose similarity reaches `least`.

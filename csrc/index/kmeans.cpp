@@ -16,10 +16,10 @@ namespace {
 
 constexpr std::size_t kAssignRows = 2048;        // rows of a task: centroids are packed anew for each
 constexpr std::uint64_t kSeed = 0x6B6D65616E73;  // of the rotation behind the codes
-constexpr float kEpsilon = 1.9f;
-constexpr std::size_t kSliceRows = 8192;
-constexpr std::size_t kPlusPlusRows = 64;       // rows looked at for each centroid that k-means++ draws
-constexpr std::size_t kPlusPlusCentroids = 64;  // beyond these, rows drawn at random do as well
+constexpr float kEpsilon = 1.9f;                 // error bounds kept where centroids are searched
+constexpr std::size_t kSliceRows = 8192;         // rows that look for their centroids together
+constexpr std::size_t kPlusPlusRows = 64;        // rows looked at for each centroid that k-means++ draws
+constexpr std::size_t kPlusPlusCentroids = 64;   // beyond these, rows drawn at random do as well
 
 struct Data {
   KernelsFn table;
@@ -34,7 +34,7 @@ double uniform(std::uint64_t seed, std::uint64_t i) {
   return static_cast<double>(splitmix64(splitmix64(seed) + i) >> 11) * 0x1p-53;
 }
 
-// `count` different numbers below n, ascending: those with the smallest random keys.
+// `count` different numbers below n, ascending: the first of a shuffle that stops after them.
 std::vector<std::size_t> draw(std::size_t n, std::size_t count, std::uint64_t seed) {
   std::vector<std::size_t> order(n);
   std::iota(order.begin(), order.end(), std::size_t{0});

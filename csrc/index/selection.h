@@ -19,6 +19,11 @@ struct Ranked {
   float score;
 };
 
+// The k best of a ranked list by their final scores. A raw last codec after another one scores once more: a row's score
+// is then that of exact_score, whichever path found it.
+std::vector<Candidate> final_list(const RowScorer& scorer, const float* query, const std::vector<Ranked>& ranked,
+                                  std::size_t k, bool rescore, const IdMap& ids);
+
 // Row numbers met before. Grows as it fills.
 class SeenRows {
  public:

@@ -86,6 +86,13 @@ def row_slices(rows: Input, rows_per_slice: int) -> Iterator[Array]:
         yield _ready(rows.source[start : start + rows_per_slice], rows.kind)
 
 
+def as_float32(array: Array, kind: str) -> npt.NDArray[np.float32]:
+    """Rows of one of the kinds as float32; float32 itself is not copied."""
+    if kind == "bf16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array if kind == "f32" else array.astype(np.float32)
+
+
 def as_ids(ids: object, n: int | None, operation: str) -> npt.NDArray[np.int64]:
     """Checks that `ids` are integers >= 0 (-1 marks a missing slot), `n` of them where `n` is given."""
     array, _ = _host_array(ids, "ids", operation)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tessella import _container, _core
-from tessella._arrays import Input, as_rows, like_input, row_slices
+from tessella._arrays import Input, as_float32, as_rows, like_input, row_slices
 from tessella._backend import whole_number
 from tessella.errors import FormatError, InvalidArgument
 
@@ -32,9 +32,7 @@ def float_slices(rows: Input, name: str, operation: str) -> Iterator[Floats]:
     """The rows as finite float32, a slice at a time; what is not finite is an error that names its row."""
     start = 0
     for piece in row_slices(rows, _SLICE_ROWS):
-        if rows.kind == "bf16":
-            piece = (piece.astype(np.uint32) << 16).view(np.float32)
-        x = piece.astype(np.float32, copy=False)
+        x = as_float32(piece, rows.kind)
         fits = np.einsum("ij,ij->i", x, x, dtype=np.float64) <= np.finfo(np.float32).max
         if not fits.all():
             row = int(np.argmin(fits))

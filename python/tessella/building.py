@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tessella._arrays import Input, as_ids, as_rows
+from tessella._arrays import Input, as_float32, as_ids, as_rows
 from tessella._backend import resolve_threads, whole_number
 from tessella._progress import Progress, shown
 from tessella._quantizer import float_rows, float_slices
@@ -308,10 +308,7 @@ def _checked_ids(ids: object | None, n: int) -> Ids | None:
 
 def _take(rows: Input, which: npt.NDArray[Any] | slice) -> Floats:
     """Rows by number, as float32."""
-    piece = rows.source[which]
-    if rows.kind == "bf16":
-        return (piece.astype(np.uint32) << 16).view(np.float32)
-    return np.ascontiguousarray(piece, dtype=np.float32)
+    return np.ascontiguousarray(as_float32(rows.source[which], rows.kind), dtype=np.float32)
 
 
 def _counts_up(ids: Ids) -> bool:

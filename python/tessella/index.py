@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tessella import _container
-from tessella._arrays import Input, as_ids, as_rows, like_input, row_slices
+from tessella._arrays import Input, as_float32, as_ids, as_rows, like_input, row_slices
 from tessella._backend import resolve_threads, whole_number
 from tessella._progress import Progress, counted, shown
 from tessella._structures import Counts, make_structure
@@ -235,7 +235,7 @@ class Index:
         rows = self._rows(x, "train")
         count = resolve_threads(threads, "train")
         with shown(progress, "training") as report:
-            self._structure.train(_as_float32(rows.array, rows.kind), count, report)
+            self._structure.train(as_float32(rows.array, rows.kind), count, report)
 
     def add(self, x: object, *, ids: object | None = None, threads: int | None = None) -> None:
         """Adds rows (n, dim); all of them or, on an error, none.
@@ -290,7 +290,7 @@ class Index:
         """Gives the rows of these ids new values `x` (n, dim). An unknown id is an error, and nothing changes."""
         rows = self._rows(x, "update")
         which = as_ids(ids, rows.n, "update")
-        self._engine.update(which, _as_float32(rows.array, rows.kind), resolve_threads(threads, "update"))
+        self._engine.update(which, as_float32(rows.array, rows.kind), resolve_threads(threads, "update"))
 
     def compact(self, *, threads: int | None = None) -> None:
         """Gives back memory that changes have left behind, and evens out the inverted lists; ids stay as they are.
@@ -434,7 +434,7 @@ class Index:
         if limit != limit:
             raise InvalidArgument("range_search: expected a threshold; got NaN")
         found = self._structure.range_search(
-            _as_float32(rows.array, rows.kind),
+            as_float32(rows.array, rows.kind),
             limit,
             _bound(epsilon, "range_search"),
             self._effort_of(nprobe, recall, "range_search"),
@@ -514,9 +514,9 @@ class Index:
         bound = _bound(epsilon, operation)
         search = self._structure.search
         if rows.n <= _SLICE_QUERIES:
-            return [search(_as_float32(rows.array, rows.kind), wanted, bound, effort, count)]
+            return [search(as_float32(rows.array, rows.kind), wanted, bound, effort, count)]
         pieces = row_slices(rows, _SLICE_QUERIES)
-        return [search(_as_float32(piece, rows.kind), wanted, bound, effort, count) for piece in pieces]
+        return [search(as_float32(piece, rows.kind), wanted, bound, effort, count) for piece in pieces]
 
     def _checked_effort(self, nprobe: int, operation: str) -> int:
         value = whole_number(nprobe, 1, "nprobe", operation)
@@ -571,7 +571,7 @@ class Index:
         some = as_rows(source, "x", "add") if rows.kind != "bf16" else Input(source, "bf16", False, False)
         for start, piece in self._slices(rows):
             self._engine.check_rows(piece, start)
-        self._structure.train(_as_float32(some.array, some.kind), threads, None)
+        self._structure.train(as_float32(some.array, some.kind), threads, None)
 
     def _rows(self, x: object, operation: str) -> Input:
         return as_rows(x, "x", operation, self._dim)
@@ -579,7 +579,7 @@ class Index:
     def _slices(self, rows: Input) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         start = 0
         for piece in row_slices(rows, _SLICE_ROWS):
-            yield start, _as_float32(piece, rows.kind)
+            yield start, as_float32(piece, rows.kind)
             start += len(piece)
 
 
@@ -589,12 +589,6 @@ def _restored(header: dict[str, Any], state: dict[str, Any]) -> Index:
     index._engine.restore(state)
     index._take_efforts(header)
     return index
-
-
-def _as_float32(array: npt.NDArray[Any], kind: str) -> npt.NDArray[np.float32]:
-    if kind == "bf16":
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array if kind == "f32" else array.astype(np.float32)
 
 
 def _bound(epsilon: float, operation: str) -> float:

@@ -86,7 +86,8 @@ def test_k_is_what_recall_counts(rng: np.random.Generator) -> None:
     draw = drawer(rng, "cosine")
     x, unseen = draw(3000), draw(200)
     ix = ts.Index.build(x, recall=0.9, k=40)
-    assert ix.report is not None and ix.report.k == 40 == ix.calibration.k  # type: ignore[union-attr]
+    assert ix.report is not None and ix.calibration is not None
+    assert ix.report.k == 40 == ix.calibration.k
     assert recall(ix, x, unseen, k=40) > 0.88
 
 
@@ -258,9 +259,9 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
     (lambda: ts.Index.build(X, recall=0), "build: expected a recall above 0 and up to 1; got 0"),
     (lambda: ts.Index.build(X, recall=95), "build: expected a recall above 0 and up to 1; got 95"),
     (lambda: ts.Index.build(X, recall=float("nan")), "build: expected a recall above 0 and up to 1; got nan"),
-    (lambda: ts.Index.build(X, recall="high"), "build: expected recall as a number; got str"),  # type: ignore[arg-type]
+    (lambda: ts.Index.build(X, recall="high"), "build: expected recall as a number; got str"),
     (lambda: ts.Index.build(X, memory=0), "build: expected memory >= 1; got 0"),
-    (lambda: ts.Index.build(X, memory=1e9), "build: expected memory as an int; got float"),  # type: ignore[arg-type]
+    (lambda: ts.Index.build(X, memory=1e9), "build: expected memory as an int; got float"),
     (lambda: ts.Index.build(X, k=0), "build: expected k >= 1; got 0"),
     (lambda: ts.Index.build(X, k=2048), "build: expected k in 1..2047; got 2048"),
     (lambda: ts.Index.build(X, seed=-1), "build: expected seed >= 0; got -1"),
