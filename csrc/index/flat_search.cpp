@@ -37,7 +37,7 @@ struct WorkSpace {
 
 class FlatScan {
  public:
-  FlatScan(const FlatIndex& index, const SearchRequest& request, std::vector<float> queries)
+  FlatScan(const FlatIndex& index, const SearchRequest& request, Prepared queries)
       : ids_(index.ids_),
         rows_(index.rows_),
         config_(rows_.config()),
@@ -85,7 +85,7 @@ class FlatScan {
   const RowConfig& config_;
   const Kernels& kernels_;
   const SearchRequest& request_;
-  std::vector<float> queries_;
+  Prepared queries_;
   RowScorer scorer_;
   const Column *b1_, *pq_;  // nullptr where the index has no such column
   bool estimates() const { return b1_ != nullptr || pq_ != nullptr; }

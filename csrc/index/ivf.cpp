@@ -6,6 +6,7 @@
 
 #include "common/convert.h"
 #include "common/parallel.h"
+#include "common/sums.h"
 #include "tessella/errors.h"
 
 namespace tessella {
@@ -15,7 +16,7 @@ namespace {
 constexpr float kEpsilon = 1.9f;              // error bounds kept where centroids are searched
 constexpr std::size_t kSliceRows = 8192;      // rows whose lists are looked up together
 constexpr float kSoar = 2.0f;                 // weight of the part of a second residual that lies along the first
-constexpr std::size_t kSpillCandidates = 32;  // lists among which the second home is looked for
+constexpr std::size_t kSpillCandidates = 24;  // lists among which the second home is looked for
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::kInvalidArgument, what); }
 
@@ -191,12 +192,10 @@ IvfIndex::Entries IvfIndex::encode_entries(const float* rows, const std::uint32_
     for (std::size_t j = 0; j < padded; ++j) residual[j] = row[j] - centroid[j];
     RabitqFactors factors;
     rows_.kernels().rabitq_encode(residual.data(), padded, out.bits.data() + i * columns, &factors);
-    double signed_sum = 0.0, along = 0.0;
-    for (std::size_t j = 0; j < padded; ++j) {
-      const double anchor = double{centroid[j]} + rotated_centre_[j];
-      signed_sum += residual[j] >= 0.0f ? anchor : -anchor;
-      along += anchor * residual[j];
-    }
+    const auto anchor = [&](std::size_t j) { return double{centroid[j]} + rotated_centre_[j]; };
+    const double along = sum_of(padded, [&](std::size_t j) { return anchor(j) * residual[j]; });
+    const double signed_sum =
+        sum_of(padded, [&](std::size_t j) { return residual[j] >= 0.0f ? anchor(j) : -anchor(j); });
     const double off = double{factors.scale} * signed_sum;
     const double term = l2 ? factors.norm2 + 2.0 * off : off - along;
     out.factors[i] = {factors.scale, factors.error, static_cast<float>(term)};
@@ -243,7 +242,7 @@ void IvfIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> 
 
   for (std::size_t first = 0; first < n; first += kPublishRows * 16) {
     const std::size_t count = std::min(kPublishRows * 16, n - first);
-    const std::vector<float> rows = rows_.prepared(x + first * d, count);
+    const Prepared rows = rows_.prepared(x + first * d, count);
     const Homes found = nearest_lists(rows.data(), count, threads);
     const EncodedRows stored = rows_.encode(x + first * d, count, threads);
     const std::size_t tiles = (count + kTileRows - 1) / kTileRows;
@@ -317,7 +316,7 @@ void IvfIndex::update(std::span<const std::int64_t> ids, const float* x, std::si
   const std::vector<std::size_t> rows = rows_of(ids_, ids, "update");
   if (ids.empty()) return;
   const std::size_t n = ids.size(), each = homes();
-  const std::vector<float> values = rows_.prepared(x, n);
+  const Prepared values = rows_.prepared(x, n);
   const Homes found = nearest_lists(values.data(), n, threads);
   const EncodedRows stored = rows_.encode(x, n, threads);
   Entries entries;

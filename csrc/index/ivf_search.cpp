@@ -44,7 +44,7 @@ struct WorkSpace {
 
 class IvfScan {
  public:
-  IvfScan(const IvfIndex& index, const IvfRequest& request, std::vector<float> queries)
+  IvfScan(const IvfIndex& index, const IvfRequest& request, Prepared queries)
       : ix_(index),
         config_(index.config()),
         kernels_(index.rows_.kernels()),
@@ -112,7 +112,7 @@ class IvfScan {
   const Kernels& kernels_;
   const SearchRequest& request_;
   std::size_t nprobe_;
-  std::vector<float> queries_;
+  Prepared queries_;
   RowScorer scorer_, coarse_;
   IdMap list_ids_;
   std::atomic<std::uint64_t> scanned_{0}, refined_{0}, rescored_{0}, probed_{0};

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <string>
 
+#include "common/sums.h"
 #include "index/ivf.h"
 #include "tessella/errors.h"
 
@@ -11,17 +12,11 @@ namespace {
 
 constexpr std::size_t kFewestRows = 39;  // a list: fewer training rows make poor centroids
 constexpr std::size_t kFewestToDecide = 256;
-constexpr std::size_t kIterations = 6;
-constexpr std::size_t kSample = 256;     // rows drawn for each centroid
-constexpr std::size_t kShrinkRows = 64;  // rows for each list that decide on its shrink
+constexpr std::size_t kWarm = 4, kIterations = 2;  // of k-means: on a part of the rows, and on all of them
+constexpr std::size_t kSample = 256;               // rows drawn for each centroid
+constexpr std::size_t kShrinkRows = 64;            // rows for each list that decide on its shrink
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::kInvalidArgument, what); }
-
-double dot(const float* a, const float* b, std::size_t d) {
-  double sum = 0.0;
-  for (std::size_t j = 0; j < d; ++j) sum += double{a[j]} * b[j];
-  return sum;
-}
 
 }  // namespace
 
@@ -49,10 +44,14 @@ void IvfIndex::train_locked(const float* x, std::size_t n, std::size_t threads, 
     refuse("train: expected at least as many rows as lists, " + std::to_string(lists) + ", and better " +
            std::to_string(kFewestRows) + " times as many; got " + std::to_string(n));
   }
-  const std::vector<float> rows = rows_.prepared(x, n);
+  const Prepared rows = rows_.prepared(x, n);
   const bool spherical = config().metric == Metric::kInnerProduct;
-  const KmeansConfig how{
-      .k = lists, .iterations = kIterations, .spherical = spherical, .seed = config().seed, .sample = kSample};
+  const KmeansConfig how{.k = lists,
+                         .iterations = kIterations,
+                         .spherical = spherical,
+                         .seed = config().seed,
+                         .sample = kSample,
+                         .warm = kWarm};
   const KmeansResult found = kmeans_train(kernels_, rows.data(), n, config().dim, how, threads, progress);
   std::vector<float> mean = rows_.mean(x, n);
   const auto publishing = lock_.write();

@@ -8,6 +8,7 @@
 #include "common/buffer.h"
 #include "common/parallel.h"
 #include "common/random.h"
+#include "common/sums.h"
 #include "index/flat.h"
 
 namespace tessella {
@@ -48,11 +49,32 @@ std::vector<std::size_t> draw(std::size_t n, std::size_t count, std::uint64_t se
   return order;
 }
 
-float norm2(const float* row, std::size_t d) {
-  double sum = 0.0;
-  for (std::size_t j = 0; j < d; ++j) sum += double{row[j]} * row[j];
-  return static_cast<float>(sum);
-}
+// At most `most` of the rows, drawn at random and in order; where they are all of them, nothing is copied.
+class Drawn {
+ public:
+  Drawn(const Data& all, std::size_t most, std::uint64_t seed) : data_(all) {
+    if (all.n <= most) return;
+    rows_ = draw(all.n, most, seed);
+    values_.resize(most * all.d);
+    for (std::size_t i = 0; i < most; ++i) {
+      std::memcpy(values_.data() + i * all.d, all.x + rows_[i] * all.d, all.d * sizeof(float));
+    }
+    data_.x = values_.data();
+    data_.n = most;
+  }
+  Drawn(const Drawn&) = delete;  // data() points into it
+  Drawn& operator=(const Drawn&) = delete;
+
+  const Data& data() const { return data_; }
+  const std::vector<std::size_t>& rows() const { return rows_; }  // empty: all
+
+ private:
+  Data data_;
+  std::vector<std::size_t> rows_;
+  std::vector<float> values_;
+};
+
+float norm2(const float* row, std::size_t d) { return static_cast<float>(dot(row, row, d)); }
 
 void normalise(float* row, std::size_t d) {
   const float length = std::sqrt(norm2(row, d));
@@ -193,8 +215,17 @@ double mean_cost(const Assignment& found) {
   return std::accumulate(found.cost.begin(), found.cost.end(), 0.0) / static_cast<double>(found.cost.size());
 }
 
-KmeansResult lloyd(const Data& data, std::vector<float> centroids, std::size_t iterations,
-                   const KmeansProgress& progress) {
+// A part of the work's way from 0 to 1.
+struct Progress {
+  const KmeansProgress& report;
+  double from, to;
+
+  void operator()(std::size_t done, std::size_t all) const {
+    if (report) report(from + (to - from) * static_cast<double>(done) / static_cast<double>(all));
+  }
+};
+
+KmeansResult lloyd(const Data& data, std::vector<float> centroids, std::size_t iterations, const Progress& progress) {
   KmeansResult out;
   const std::size_t k = centroids.size() / data.d;
   for (std::size_t i = 0; i < iterations; ++i) {
@@ -206,7 +237,7 @@ KmeansResult lloyd(const Data& data, std::vector<float> centroids, std::size_t i
     out.sizes.resize(k);
     for (std::size_t c = 0; c < k; ++c) out.sizes[c] = members.size(c);
     out.nearest = std::move(found.nearest);
-    if (progress) progress(static_cast<double>(i + 1) / static_cast<double>(iterations));
+    progress(i + 1, iterations);
   }
   out.centroids = std::move(centroids);
   return out;
@@ -227,24 +258,21 @@ void kmeans_nearest(const Kernels& kernels, const float* x, std::size_t n, std::
 
 KmeansResult kmeans_train(KernelsFn table, const float* x, std::size_t n, std::size_t d, const KmeansConfig& config,
                           std::size_t threads, const KmeansProgress& progress) {
-  std::vector<float> rows;
-  std::vector<std::size_t> drawn;
-  if (n > config.sample * config.k) {
-    drawn = draw(n, config.sample * config.k, config.seed);
-    rows.resize(drawn.size() * d);
-    for (std::size_t i = 0; i < drawn.size(); ++i)
-      std::memcpy(rows.data() + i * d, x + drawn[i] * d, d * sizeof(float));
-    x = rows.data();
-    n = drawn.size();
-  }
-  const Data data{table, table(), x, n, d, config.spherical, threads};
-  std::vector<float> start =
+  const Drawn sample({table, table(), x, n, d, config.spherical, threads}, config.sample * config.k, config.seed);
+  const Data& data = sample.data();
+  std::vector<float> centroids =
       config.k <= kPlusPlusCentroids ? plus_plus(data, config.k, config.seed) : sampled(data, config.k, config.seed);
   if (config.spherical) {
-    for (std::size_t c = 0; c < config.k; ++c) normalise(start.data() + c * d, d);
+    for (std::size_t c = 0; c < config.k; ++c) normalise(centroids.data() + c * d, d);
   }
-  KmeansResult out = lloyd(data, std::move(start), config.iterations, progress);
-  out.rows = std::move(drawn);
+  const Drawn few(data, config.warm != 0 ? kWarmRows * config.k : data.n, config.seed + 1);
+  const double warm = static_cast<double>(config.warm * few.data().n);
+  const double share = warm / (warm + static_cast<double>(config.iterations * data.n));  // of the work
+  if (config.warm != 0) {
+    centroids = lloyd(few.data(), std::move(centroids), config.warm, {progress, 0.0, share}).centroids;
+  }
+  KmeansResult out = lloyd(data, std::move(centroids), config.iterations, {progress, share, 1.0});
+  out.rows = sample.rows();
   return out;
 }
 

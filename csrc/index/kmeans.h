@@ -8,12 +8,15 @@
 
 namespace tessella {
 
+constexpr std::size_t kWarmRows = 16;
+
 struct KmeansConfig {
   std::size_t k = 0;
   std::size_t iterations = 10;  // of Lloyd's algorithm over all centroids
   bool spherical = false;       // nearest by inner product, centroids of unit length
   std::uint64_t seed = 0;
   std::size_t sample = 256;  // rows drawn for each centroid; more rows are not looked at
+  std::size_t warm = 0;      // iterations beforehand, over kWarmRows rows for each centroid
 };
 
 struct KmeansResult {

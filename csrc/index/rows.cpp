@@ -181,9 +181,9 @@ std::size_t Rows::nbytes() const {
   return bytes;
 }
 
-std::vector<float> Rows::prepared(const float* x, std::size_t n) const {
+Prepared Rows::prepared(const float* x, std::size_t n) const {
+  if (!config_.normalize) return Prepared(x);
   std::vector<float> rows(x, x + n * config_.dim);
-  if (!config_.normalize) return rows;
   for (std::size_t i = 0; i < n; ++i) {
     float* row = rows.data() + i * config_.dim;
     double norm2 = 0.0;
@@ -192,15 +192,18 @@ std::vector<float> Rows::prepared(const float* x, std::size_t n) const {
     const double inverse = 1.0 / std::sqrt(norm2);
     for (std::size_t j = 0; j < config_.dim; ++j) row[j] = static_cast<float>(row[j] * inverse);
   }
-  return rows;
+  return Prepared(std::move(rows));
 }
 
 std::vector<float> Rows::mean(const float* x, std::size_t n) const {
   std::vector<double> sums(config_.dim, 0.0);
   for (std::size_t first = 0; first < n; first += kTileRows) {
     const std::size_t count = std::min(kTileRows, n - first);
-    const std::vector<float> rows = prepared(x + first * config_.dim, count);
-    for (std::size_t i = 0; i < rows.size(); ++i) sums[i % config_.dim] += rows[i];
+    const Prepared rows = prepared(x + first * config_.dim, count);
+    const float* row = rows.data();
+    for (std::size_t i = 0; i < count; ++i, row += config_.dim) {
+      for (std::size_t j = 0; j < config_.dim; ++j) sums[j] += row[j];
+    }
   }
   std::vector<float> mean(config_.dim);
   for (std::size_t j = 0; j < config_.dim; ++j) mean[j] = static_cast<float>(sums[j] / static_cast<double>(n));
@@ -212,7 +215,7 @@ void Rows::rotate(const float* rows, std::size_t n, float* residuals) const {
 }
 
 void Rows::encode_tile(const float* x, std::size_t first, std::size_t n, EncodedRows& out) const {
-  const std::vector<float> rows = prepared(x + first * config_.dim, n);
+  const Prepared rows = prepared(x + first * config_.dim, n);
   std::vector<float> residuals;
   if (rotates()) {
     residuals.resize(n * padded_);

@@ -66,6 +66,18 @@ void move_b1(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::s
 void put_pq(std::uint8_t* block, std::size_t lane, const Codec& codec, const std::uint8_t* code);
 void move_pq(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in, const Codec& codec);
 
+// Rows or queries as an index takes them: the caller's own memory where nothing has to be done to them.
+class Prepared {
+ public:
+  explicit Prepared(const float* given) : given_(given) {}
+  explicit Prepared(std::vector<float> own) : own_(std::move(own)) {}
+  const float* data() const { return given_ != nullptr ? given_ : own_.data(); }
+
+ private:
+  const float* given_ = nullptr;
+  std::vector<float> own_;
+};
+
 class Rows {
  public:
   Rows(RowConfig config, KernelsFn kernels);
@@ -95,7 +107,7 @@ class Rows {
   void replace_columns(std::map<std::string, Column> columns) { columns_ = std::move(columns); }
   std::size_t nbytes() const;
 
-  std::vector<float> prepared(const float* x, std::size_t n) const;       // normalised if need be
+  Prepared prepared(const float* x, std::size_t n) const;                 // normalised if need be
   std::vector<float> mean(const float* x, std::size_t n) const;           // of prepared rows
   void rotate(const float* rows, std::size_t n, float* residuals) const;  // R(x - centre), (n, D)
   EncodedRows encode(const float* x, std::size_t n, std::size_t threads) const;

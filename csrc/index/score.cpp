@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "common/sums.h"
+
 namespace tessella {
 
 namespace {
@@ -42,14 +44,9 @@ QueryTables RowScorer::tables_for(const float* query, std::uint8_t* memory) cons
 
   const float* centre = rows_.centre().data();
   kernels_.rotate_forward({rows_.signs().data(), query, 1, d, l2() ? centre : nullptr, rotated, nullptr});
-  double norm2 = 0.0, along = 0.0, raw = 0.0;
-  for (std::size_t j = 0; j < padded; ++j) norm2 += double{rotated[j]} * rotated[j];
-  for (std::size_t j = 0; j < d; ++j) {
-    along += double{query[j]} * centre[j];
-    raw += double{query[j]} * query[j];
-  }
-  tables.raw_norm2 = static_cast<float>(raw);
-  tables.add = static_cast<float>(l2() ? -norm2 : along);
+  const double norm2 = dot(rotated, rotated, padded);
+  tables.raw_norm2 = static_cast<float>(dot(query, query, d));
+  tables.add = static_cast<float>(l2() ? -norm2 : dot(query, centre, d));
   kernels_.rabitq_table(rotated, padded, &tables.b1.table);
   tables.b1.factor = factor();
   tables.b1.add = tables.add;
