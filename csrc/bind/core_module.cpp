@@ -2,6 +2,7 @@
 #include "bind/binary.h"
 #include "bind/errors.h"
 #include "bind/flat.h"
+#include "bind/graph.h"
 #include "bind/ivf.h"
 #include "bind/kmeans.h"
 #include "bind/pq.h"
@@ -23,4 +24,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   tessella::bind::register_kmeans(m);
   tessella::bind::register_flat(m);
   tessella::bind::register_ivf(m);
+  tessella::bind::register_graph(m);
 }

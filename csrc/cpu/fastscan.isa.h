@@ -26,7 +26,7 @@ TSL_INLINE std::size_t entries_at(std::size_t column) {
 }
 
 // Sums of kQueries queries over byte columns [from, to) of one block -> sums[q][32].
-template <int kQueries>
+template <int kQueries, bool kAhead>
 TSL_INLINE void sum_columns(const std::uint8_t* codes, const std::uint8_t* const* tables, std::size_t from,
                             std::size_t to, std::uint16_t (*sums)[kBlockRows]) {
   for (std::size_t half = 0; half < kVectorsPerColumn; ++half) {
@@ -38,7 +38,9 @@ TSL_INLINE void sum_columns(const std::uint8_t* codes, const std::uint8_t* const
       const U8 first = load_u8(codes + c * kBlockRows + half * 16);
       const U8 second = load_u8(codes + (c + kColumnsPerVector) * kBlockRows + half * 16);
       // The hardware stops at page ends and at the factors; a block from memory is asked for in time.
-      for (std::size_t line = 0; line < 2 * kU8Lanes; line += 64) prefetch(codes + c * kBlockRows + line + kAheadBytes);
+      for (std::size_t line = 0; kAhead && line < 2 * kU8Lanes; line += 64) {
+        prefetch(codes + c * kBlockRows + line + kAheadBytes);
+      }
       const U8 low0 = low_nibbles(first), high0 = high_nibbles(first);
       const U8 low1 = low_nibbles(second), high1 = high_nibbles(second);
       const std::size_t at = c / kColumnsPerVector * 2 * kU8Lanes;
@@ -64,12 +66,13 @@ struct BlockSums {
   alignas(64) float before[kQueries][kBlockRows];
 };
 
-template <int kQueries>
+// kAhead: more blocks follow in memory.
+template <int kQueries, bool kAhead = true>
 TSL_INLINE void sum_block(const std::uint8_t* codes, const std::uint8_t* const* tables, std::size_t columns,
                           BlockSums<kQueries>& sums) {
   std::size_t from = 0;
   for (; columns - from > kFlushColumns; from += kFlushColumns) {
-    sum_columns<kQueries>(codes, tables, from, from + kFlushColumns, sums.last);
+    sum_columns<kQueries, kAhead>(codes, tables, from, from + kFlushColumns, sums.last);
     for (int q = 0; q < kQueries; ++q) {
       for (std::size_t i = 0; i < kBlockRows; i += kF32Lanes) {
         const F32 sum = load_u16_f32(sums.last[q] + i);
@@ -77,7 +80,7 @@ TSL_INLINE void sum_block(const std::uint8_t* codes, const std::uint8_t* const* 
       }
     }
   }
-  sum_columns<kQueries>(codes, tables, from, columns, sums.last);
+  sum_columns<kQueries, kAhead>(codes, tables, from, columns, sums.last);
 }
 
 // Appends the rows of a mask (bit i: row first_row + i) that lie before `end_row`; the number of them.

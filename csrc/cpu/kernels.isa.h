@@ -19,6 +19,9 @@ void rabitq_encode(const float* residual, std::size_t padded, std::uint8_t* bits
 void rabitq_table(const float* rotated_query, std::size_t padded, RabitqTable* table);
 void rabitq_scan(const RabitqScan& job);
 
+void graph_encode(const GraphEncode& job);
+void graph_scan(const GraphScan& job);
+
 void scalar_encode(const ScalarEncode& job);
 void scalar_decode(const std::uint8_t* codes, std::size_t n, std::size_t padded, int bits, ScalarGrid grid,
                    float* values);

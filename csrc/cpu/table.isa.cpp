@@ -20,6 +20,8 @@ Kernels kernel_table() {
   table.rabitq_encode = rabitq_encode;
   table.rabitq_table = rabitq_table;
   table.rabitq_scan = rabitq_scan;
+  table.graph_encode = graph_encode;
+  table.graph_scan = graph_scan;
   table.scalar_encode = scalar_encode;
   table.scalar_decode = scalar_decode;
   table.scalar_query = scalar_query;

@@ -73,13 +73,30 @@ void IdMap::append_next(std::size_t count) {
   append(ids);
 }
 
-// Knuth's algorithm R: entries behind the freed slot move up, so look-ups need no tombstones.
 void IdMap::remove(std::size_t row) {
   if (is_implicit() && row + 1 == size_) {  // still 0, 1, 2, …; next_id_ keeps removed ids from coming back
     --size_;
     return;
   }
   make_explicit();
+  ids_[row] >= 0 ? free_slot(row) : static_cast<void>(--nameless_);
+  if (row + 1 != size_) {
+    if (ids_[size_ - 1] >= 0) slots_[slot_of(ids_[size_ - 1])] = static_cast<std::uint32_t>(row + 1);
+    ids_[row] = ids_[size_ - 1];
+  }
+  ids_.pop_back();
+  --size_;
+}
+
+void IdMap::forget(std::size_t row) {
+  make_explicit();
+  free_slot(row);
+  ids_[row] = -1;
+  ++nameless_;
+}
+
+// Knuth's algorithm R: entries behind the freed slot move up, so look-ups need no tombstones.
+void IdMap::free_slot(std::size_t row) {
   const std::size_t mask = slots_.size() - 1;
   std::size_t hole = slot_of(ids_[row]);
   for (std::size_t i = (hole + 1) & mask; slots_[i] != 0; i = (i + 1) & mask) {
@@ -90,12 +107,6 @@ void IdMap::remove(std::size_t row) {
     }
   }
   slots_[hole] = 0;
-  if (row + 1 != size_) {
-    slots_[slot_of(ids_[size_ - 1])] = static_cast<std::uint32_t>(row + 1);
-    ids_[row] = ids_[size_ - 1];
-  }
-  ids_.pop_back();
-  --size_;
 }
 
 void IdMap::make_explicit() {
@@ -112,7 +123,9 @@ void IdMap::reserve_slots(std::size_t rows) {
   while (wanted < 2 * rows) wanted *= 2;
   if (wanted == slots_.size()) return;
   slots_.assign(wanted, 0);
-  for (std::size_t row = 0; row < ids_.size(); ++row) insert_slot(row);
+  for (std::size_t row = 0; row < ids_.size(); ++row) {
+    if (ids_[row] >= 0) insert_slot(row);
+  }
 }
 
 void IdMap::insert_slot(std::size_t row) { slots_[slot_of(ids_[row])] = static_cast<std::uint32_t>(row + 1); }

@@ -42,14 +42,19 @@ class IdMap {
 
   // Takes the row's id away; the last row's id moves into its place.
   void remove(std::size_t row);
+  // Takes the row's id away and leaves the row, nameless, where it is; `remove` gives it up later.
+  void forget(std::size_t row);
+  bool named(std::size_t row) const { return is_implicit() || ids_[row] >= 0; }
+  std::size_t nameless() const { return nameless_; }
 
  private:
   void make_explicit();
   void reserve_slots(std::size_t rows);
   void insert_slot(std::size_t row);
+  void free_slot(std::size_t row);
   std::size_t slot_of(std::int64_t id) const;  // where id is, or the empty slot where it would go
 
-  std::size_t size_ = 0;
+  std::size_t size_ = 0, nameless_ = 0;
   std::int64_t next_id_ = 0;
   std::vector<std::int64_t> ids_;
   std::vector<std::uint32_t> slots_;  // open addressing, row + 1; a power of two of them, at most half full

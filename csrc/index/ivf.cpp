@@ -244,7 +244,7 @@ void IvfIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> 
     const std::size_t count = std::min(kPublishRows * 16, n - first);
     const Prepared rows = rows_.prepared(x + first * d, count);
     const Homes found = nearest_lists(rows.data(), count, threads);
-    const EncodedRows stored = rows_.encode(x + first * d, count, threads);
+    const EncodedRows stored = rows_.encode_prepared(rows.data(), count, threads);
     const std::size_t tiles = (count + kTileRows - 1) / kTileRows;
     std::vector<Entries> entries(scans_codes() ? tiles : 0);
     parallel_for(entries.size(), threads, [&](std::size_t tile) {

@@ -214,12 +214,11 @@ void Rows::rotate(const float* rows, std::size_t n, float* residuals) const {
   kernels().rotate_forward({signs_.data(), rows, n, config_.dim, centre_.data(), residuals, nullptr});
 }
 
-void Rows::encode_tile(const float* x, std::size_t first, std::size_t n, EncodedRows& out) const {
-  const Prepared rows = prepared(x + first * config_.dim, n);
+void Rows::encode_tile(const float* rows, std::size_t first, std::size_t n, EncodedRows& out) const {
   std::vector<float> residuals;
   if (rotates()) {
     residuals.resize(n * padded_);
-    rotate(rows.data(), n, residuals.data());
+    rotate(rows, n, residuals.data());
   }
   for (const Codec& codec : config_.codecs) {
     if (codec.kind == Codec::Kind::kB1) {
@@ -233,15 +232,22 @@ void Rows::encode_tile(const float* x, std::size_t first, std::size_t n, Encoded
                                out.scales.data() + first, out.norms2.data() + first});
     } else if (codec.kind == Codec::Kind::kPq) {
       if (!keeps(codec)) continue;
-      encode_pq(rows.data(), n, out.pq.data() + first * pq_code_bytes(codec.pieces, codec.bits));
+      encode_pq(rows, n, out.pq.data() + first * pq_code_bytes(codec.pieces, codec.bits));
     } else {
-      from_f32(rows.data(), codec.type, n * config_.dim,
-               out.raw.data() + first * config_.dim * scalar_bytes(codec.type));
+      from_f32(rows, codec.type, n * config_.dim, out.raw.data() + first * config_.dim * scalar_bytes(codec.type));
     }
   }
 }
 
 EncodedRows Rows::encode(const float* x, std::size_t n, std::size_t threads) const {
+  return encode_tiles(x, n, threads, false);
+}
+
+EncodedRows Rows::encode_prepared(const float* rows, std::size_t n, std::size_t threads) const {
+  return encode_tiles(rows, n, threads, true);
+}
+
+EncodedRows Rows::encode_tiles(const float* x, std::size_t n, std::size_t threads, bool ready) const {
   EncodedRows out;
   out.n = n;
   for (const Codec& codec : config_.codecs) {
@@ -260,7 +266,10 @@ EncodedRows Rows::encode(const float* x, std::size_t n, std::size_t threads) con
     }
   }
   parallel_for((n + kTileRows - 1) / kTileRows, threads, [&](std::size_t tile) {
-    encode_tile(x, tile * kTileRows, std::min(kTileRows, n - tile * kTileRows), out);
+    const std::size_t first = tile * kTileRows, count = std::min(kTileRows, n - first);
+    const float* from = x + first * config_.dim;
+    const Prepared rows = ready ? Prepared(from) : prepared(from, count);
+    encode_tile(rows.data(), first, count, out);
   });
   return out;
 }

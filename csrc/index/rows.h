@@ -111,6 +111,7 @@ class Rows {
   std::vector<float> mean(const float* x, std::size_t n) const;           // of prepared rows
   void rotate(const float* rows, std::size_t n, float* residuals) const;  // R(x - centre), (n, D)
   EncodedRows encode(const float* x, std::size_t n, std::size_t threads) const;
+  EncodedRows encode_prepared(const float* rows, std::size_t n, std::size_t threads) const;  // normalised already
 
   void resize(std::size_t rows);
   void store(const EncodedRows& rows, std::size_t i, std::size_t row);
@@ -124,7 +125,8 @@ class Rows {
   // L2 needs |r|^2; B1 blocks carry it, scalar codes alone do not.
   bool keeps_norms() const;
   bool keeps(const Codec& codec) const { return codec.kind != Codec::Kind::kPq || !config_.scan_elsewhere; }
-  void encode_tile(const float* x, std::size_t first, std::size_t n, EncodedRows& out) const;
+  EncodedRows encode_tiles(const float* x, std::size_t n, std::size_t threads, bool ready) const;
+  void encode_tile(const float* rows, std::size_t first, std::size_t n, EncodedRows& out) const;
 
   RowConfig config_;
   KernelsFn kernels_;

@@ -8,8 +8,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-std::size_t scatter(std::uint32_t row) { return row * 0x9E3779B1u; }
-
 constexpr std::size_t kPivotHits = 512;
 
 // An estimate that at least `wanted` of the hits reach, and seldom more than twice as many. By bisection: counting
@@ -46,17 +44,6 @@ std::vector<Candidate> final_list(const RowScorer& scorer, const float* query, c
   ids.sort(list);
   if (list.size() > k) list.resize(k);
   return list;
-}
-
-bool SeenRows::insert(std::uint32_t row) {
-  const std::size_t mask = slots_.size() - 1;
-  std::size_t slot = scatter(row) & mask;
-  for (; slots_[slot] != 0; slot = (slot + 1) & mask) {
-    if (slots_[slot] == row + 1) return false;
-  }
-  slots_[slot] = row + 1;
-  if (2 * ++count_ > slots_.size()) grow();
-  return true;
 }
 
 void SeenRows::grow() {

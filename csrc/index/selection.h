@@ -27,11 +27,25 @@ std::vector<Candidate> final_list(const RowScorer& scorer, const float* query, c
 // Row numbers met before. Grows as it fills.
 class SeenRows {
  public:
-  bool insert(std::uint32_t row);  // false: was there already
+  bool insert(std::uint32_t row) {  // false: was there already
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t slot = row * 0x9E3779B1u & mask;
+    for (; slots_[slot] != 0; slot = (slot + 1) & mask) {
+      if (slots_[slot] == row + 1) return false;
+    }
+    slots_[slot] = row + 1;
+    if (kSpare * ++count_ > slots_.size()) grow();
+    return true;
+  }
+  void clear() {
+    std::fill(slots_.begin(), slots_.end(), 0u);
+    count_ = 0;
+  }
 
  private:
   void grow();
-  std::vector<std::uint32_t> slots_ = std::vector<std::uint32_t>(512);  // row + 1; a power of two, half full at most
+  static constexpr std::size_t kSpare = 4;  // slots for each row: a probe seldom has to look twice
+  std::vector<std::uint32_t> slots_ = std::vector<std::uint32_t>(1024);  // row + 1; a power of two
   std::size_t count_ = 0;
 };
 

@@ -28,6 +28,7 @@ class Structure(Protocol):
 
     engine: Any
     default_effort: int
+    knob: str  # what users call the effort; empty where there is none
 
     @property
     def most_effort(self) -> int:
@@ -53,6 +54,8 @@ class Structure(Protocol):
 
 class Flat:
     """Every row is looked at."""
+
+    knob = ""
 
     def __init__(self, config: IndexConfig, *, dim: int, metric: str, seed: int) -> None:
         self.engine: Any = _core.FlatIndex(dim=dim, metric=metric, codecs=list(config.codecs), seed=seed)
@@ -90,6 +93,8 @@ class Flat:
 
 class Ivf:
     """Rows in lists by nearest centroid; effort is nprobe, the lists a search looks into."""
+
+    knob = "nprobe"
 
     def __init__(self, config: IndexConfig, *, dim: int, metric: str, seed: int) -> None:
         self.engine: Any = _core.IvfIndex(
@@ -156,6 +161,47 @@ class Ivf:
         }
 
 
+class Graph:
+    """Rows linked to their neighbours; effort is ef, the candidates that a walk keeps."""
+
+    knob = "ef"
+
+    def __init__(self, config: IndexConfig, *, dim: int, metric: str, seed: int) -> None:
+        self.engine: Any = _core.GraphIndex(
+            dim=dim, metric=metric, codecs=list(config.codecs), seed=seed, degree=config.degree
+        )
+        self.default_effort = 64
+
+    @property
+    def most_effort(self) -> int:
+        return max(1, len(self.engine))
+
+    def train(self, x: Floats, threads: int, progress: Progress) -> None:
+        self.engine.train(x)
+
+    def search(self, q: Floats, k: int, epsilon: float, effort: int, threads: int) -> tuple[Ids, Floats, Counts]:
+        found: tuple[Ids, Floats, Counts] = self.engine.search(q, k, epsilon, effort, threads)
+        return found
+
+    def range_search(
+        self, q: Floats, threshold: float, epsilon: float, effort: int, threads: int
+    ) -> tuple[Ids, Ids, Floats]:
+        found: tuple[Ids, Ids, Floats] = self.engine.range_search(q, threshold, epsilon, effort, threads)
+        return found
+
+    def tensors(self, state: State) -> list[_container.Tensor]:
+        return _column_tensors("column", state["columns"], self.engine.block_bytes)
+
+    def read(self, file: _container.Container) -> State:
+        return {"columns": _read_columns(file, "column")}
+
+    def joined(self, state: State) -> State:
+        return state | {"columns": _joined_columns(state["columns"], self.engine.block_bytes)}
+
+
+_MADE = {"Flat": Flat, "IVF": Ivf, "Graph": Graph}
+
+
 class Codebooks:
     """The product quantizer behind a PQ codec: learns the codebooks that the engine encodes with."""
 
@@ -191,7 +237,7 @@ class Codebooks:
 
 def make_structure(config: IndexConfig, *, dim: int, metric: str, seed: int) -> Structure:
     """The structure that a config names."""
-    made = Flat if config.structure == "Flat" else Ivf
+    made: Callable[..., Structure] = _MADE[config.structure]
     return made(config, dim=dim, metric=metric, seed=seed)
 
 

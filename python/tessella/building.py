@@ -16,6 +16,7 @@ from tessella._backend import resolve_threads, whole_number
 from tessella._progress import Progress, shown
 from tessella._quantizer import float_rows, float_slices
 from tessella.calibration import Calibration, check_recall, measure
+from tessella.config import IndexConfig
 from tessella.errors import InvalidArgument, RecallWarning
 from tessella.index import Index
 
@@ -45,23 +46,24 @@ class Trial:
     spec: str
     bytes_per_row: float
     best_recall: float
-    nprobe: int
+    effort: int
     queries_per_s: float | None
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What `Index.build` chose and why. `recall` is what the queries saw on the whole index at `nprobe`."""
+    """What `Index.build` chose and why. `recall` is what the queries saw on the whole index at `effort` (nprobe, ef)."""
 
     spec: str
-    nprobe: int
+    effort: int
     recall: float
     target: float
     k: int
     trials: tuple[Trial, ...]
+    knob: str = ""
 
     def __str__(self) -> str:
-        effort = f", nprobe {self.nprobe}" if self.nprobe else ""
+        effort = f", {self.knob} {self.effort}" if self.knob else ""
         head = f"{self.spec}{effort}: recall@{self.k} {self.recall:.4f} (asked for {self.target})"
         lines = [
             f"  {trial.spec:<24} {trial.bytes_per_row:7.0f} bytes a row, best recall {trial.best_recall:.4f}, "
@@ -123,14 +125,14 @@ def build(
         calibration = whole.calibrate(index, index.ids if row_ids is None else row_ids, count)
         index.adopt(calibration, target)
         step(1.0)
-    expected = calibration.recall_at(index.nprobe)
+    expected = calibration.recall_at(index.effort)
     if expected < target - 0.01:
         warnings.warn(
             f"build: recall {target} is out of reach within what was allowed; {chosen.spec!r} reaches {expected:.4f}",
             RecallWarning,
             stacklevel=3,
         )
-    index.report = BuildReport(chosen.spec, index.nprobe, expected, target, wanted, tuple(trials))
+    index.report = BuildReport(chosen.spec, index.effort, expected, target, wanted, tuple(trials), index.knob)
     return index
 
 
@@ -164,8 +166,8 @@ class _Exam:
     def recall(self, index: Index, effort: int, place: dict[int, int] | None, threads: int) -> float:
         """The share of rows found that score at least as well as the last true one."""
         more = self.k + (self.own is not None)
-        nprobe = {"nprobe": effort} if effort else {}
-        found = index.search(self.q, more, threads=threads, **nprobe).ids
+        knob = {index.knob: effort} if index.knob else {}
+        found = index.search(self.q, more, threads=threads, **knob).ids
         if place is not None:
             found = np.array([[place.get(int(id), -1) for id in row] for row in found])
         hits = 0
@@ -189,9 +191,10 @@ def _candidates(n: int, target: float, bounded: bool) -> list[str]:
     """Specs worth a try, for so many rows."""
     flat = ["Flat,B1+U8"]
     lists = [] if n < _FEW_ROWS else ["IVF+SOAR,B1+U8", "IVF,B1+U8"]
-    specs = lists + flat
+    graph = [] if n < _FEW_ROWS else ["Graph32,B1+U8"]
+    specs = graph + lists + flat
     if target >= _FINE_RECALL:
-        specs += [f"{spec}+F16" for spec in (lists[:1] + flat)]
+        specs += [f"{spec}+F16" for spec in (graph + lists[:1] + flat)]
     if bounded:
         specs += ["IVF,B1+R6", "IVF,B1+N4"] if lists else ["Flat,B1+R6"]
         specs += ["Flat,B1+N4"]
@@ -211,7 +214,7 @@ def _try(spec: str, exam: _Exam, target: float, own: dict[str, int], threads: in
             index.search(exam.q, exam.k, threads=threads)
             seconds.append(time.perf_counter() - start)
         speed = len(exam.q) / min(seconds)
-    return Trial(spec, index.nbytes / len(index), max(calibration.recalls), index.nprobe, speed)
+    return Trial(spec, index.nbytes / len(index), max(calibration.recalls), index.effort, speed)
 
 
 class Room(NamedTuple):
@@ -237,9 +240,11 @@ def choose(trials: list[Trial], room: Room, sampled: int) -> Trial:
         raise InvalidArgument(f"build: expected memory of{least} for {room.n:,} rows; got {room.most_bytes:,}")
 
     def speed(trial: Trial) -> float:
-        """Queries a second to expect over all rows: the work grows with n, with lists as its square root."""
+        """Queries a second to expect over all rows: the work grows with n, its square root, or its logarithm."""
         growth = room.n / sampled
-        return (trial.queries_per_s or 0.0) / (growth if trial.spec.startswith("Flat") else growth**0.5)
+        structure = IndexConfig.parse(trial.spec).structure
+        slower = {"Flat": growth, "IVF": growth**0.5, "Graph": np.log(room.n) / np.log(sampled)}[structure]
+        return (trial.queries_per_s or 0.0) / float(slower)
 
     able = [trial for trial in fitting if trial.queries_per_s is not None]
     return max(able, key=speed) if able else max(fitting, key=lambda trial: trial.best_recall)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from tessella.errors import InvalidArgument, UnsupportedType
 
-STRUCTURES = ("Flat", "IVF")
+STRUCTURES = ("Flat", "IVF", "Graph")
 METRICS = ("cosine", "ip", "l2")
-_STRUCTURE = re.compile(r"(Flat|IVF)(\d*)(\+SOAR)?")
+_STRUCTURE = re.compile(r"(Flat|IVF|Graph)(\d*)(\+SOAR)?")
 _MOST_LISTS = 1 << 24
+_DEGREES = range(32, 257, 32)
+_DEGREE = 32
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,15 @@ class IndexConfig:
     `F16`, `BF16` or `UINT8`; at least one. A search goes through them in this order.
 
     `Flat` looks at every row. `IVF` keeps rows in `lists` by nearest centroid (0: decided when it is trained, from the
-    number of rows) and looks into the nearest; with `soar` every row is in a second list too.
+    number of rows) and looks into the nearest; with `soar` every row is in a second list too. `Graph` links every row
+    to `degree` others and walks from one to the next.
 
     >>> IndexConfig.parse("Flat,B1+U8")
-    IndexConfig(structure='Flat', codecs=('B1', 'U8'), lists=0, soar=False)
+    IndexConfig(structure='Flat', codecs=('B1', 'U8'), lists=0, soar=False, degree=0)
     >>> IndexConfig.parse("IVF1024+SOAR,B1+U8").lists
     1024
+    >>> IndexConfig.parse("Graph,B1+U8").degree
+    32
     >>> IndexConfig.parse("Flat").spec
     'Flat'
     """
@@ -35,19 +40,24 @@ class IndexConfig:
     codecs: tuple[str, ...] = ("F32",)
     lists: int = 0
     soar: bool = False
+    degree: int = 0
 
     def __post_init__(self) -> None:
         if self.structure not in STRUCTURES:
             known = ", ".join(STRUCTURES)
             raise InvalidArgument(f"spec: expected a structure of {known}; got {self.structure!r}")
-        if self.structure == "Flat" and (self.lists or self.soar):
-            raise InvalidArgument("spec: expected lists and SOAR with IVF only; Flat has none")
+        if self.structure != "IVF" and (self.lists or self.soar):
+            raise InvalidArgument(f"spec: expected lists and SOAR with IVF only; {self.structure} has none")
+        if self.structure == "Graph" and self.degree not in _DEGREES:
+            raise InvalidArgument(f"spec: expected a graph of degree 32, 64, ..., 256; got {self.degree}")
+        if self.structure != "Graph" and self.degree:
+            raise InvalidArgument(f"spec: expected a degree with Graph only; {self.structure} has none")
         if not 0 <= self.lists <= _MOST_LISTS:
             raise InvalidArgument(f"spec: expected 1 to {_MOST_LISTS} lists; got {self.lists}")
 
     @classmethod
     def parse(cls, spec: str | IndexConfig) -> IndexConfig:
-        """Reads a spec such as `Flat`, `Flat,F16`, `Flat,B1+U8` or `IVF1024+SOAR,B1+U8`; spaces do not matter."""
+        """Reads `Flat`, `Flat,F16`, `Flat,B1+U8`, `IVF1024+SOAR,B1+U8`, `Graph32,B1+U8`; spaces do not matter."""
         if isinstance(spec, IndexConfig):
             return spec
         if not isinstance(spec, str):
@@ -55,16 +65,18 @@ class IndexConfig:
         head, comma, codecs = "".join(spec.split()).partition(",")
         match = _STRUCTURE.fullmatch(head)
         if match is None:
-            known = "Flat, IVF, IVF1024 (1,024 lists) or IVF1024+SOAR"
+            known = "Flat, IVF, IVF1024 (1,024 lists), IVF1024+SOAR or Graph32 (32 links a row)"
             raise InvalidArgument(f"spec: expected a structure of {known}; got {head!r}")
-        structure, lists, soar = match.groups()
-        if lists and int(lists) == 0:
+        structure, number, soar = match.groups()
+        if number and int(number) == 0 and structure != "Graph":
             raise InvalidArgument(f"spec: expected at least one list; got {head!r}")
         named = tuple("F32" if codec == "Flat" else codec for codec in codecs.split("+")) if comma else ("F32",)
-        return cls(structure, named, int(lists or 0), soar is not None)
+        if structure == "Graph":
+            return cls(structure, named, soar=soar is not None, degree=int(number or _DEGREE))
+        return cls(structure, named, int(number or 0), soar is not None)
 
     @property
     def spec(self) -> str:
         """The spec string, in its shortest form."""
-        head = f"{self.structure}{self.lists or ''}{'+SOAR' if self.soar else ''}"
+        head = f"{self.structure}{self.lists or self.degree or ''}{'+SOAR' if self.soar else ''}"
         return head if self.codecs == ("F32",) else f"{head},{'+'.join(self.codecs)}"

@@ -54,7 +54,7 @@ class Explanation(NamedTuple):
     scanned: int  # rows looked at through the first codec
     refined: int  # … through the second
     rescored: int  # final candidates scored once more
-    probed: int  # inverted lists looked into
+    probed: int  # inverted lists looked into, or rows visited on a walk
 
 
 class Index:
@@ -64,7 +64,7 @@ class Index:
         spec: what is stored of a row, coarse to fine, and in what structure (`IndexConfig`, or a string; see
             docs/howto/choose-a-spec.md): `Flat` (float32), `Flat,F16`, `Flat,B1+U8` (1-bit scan, 8-bit refine),
             `Flat,B1+N4`, `IVF1024,B1+U8` (1,024 inverted lists), `IVF+SOAR,B1+U8` (as many lists as suit the
-            training rows, each row in two of them), …
+            training rows, each row in two of them), `Graph32,B1+U8` (32 links a row), …
         dim: length of a row.
         metric: `cosine` (rows and queries are normalised; zero rows score 0), `ip` (inner product) or `l2`
             (squared Euclidean distance). Scores are best-first: descending, for `l2` ascending.
@@ -189,24 +189,43 @@ class Index:
 
     @property
     def nprobe(self) -> int:
-        """Inverted lists a search looks into when it does not say; may be set. 0 for `Flat`, which has none."""
-        return self._effort
+        """Inverted lists a search looks into when it does not say; may be set. 0 where there are none."""
+        return self._effort if self._structure.knob == "nprobe" else 0
 
     @nprobe.setter
     def nprobe(self, value: int) -> None:
-        self._effort = self._checked_effort(value, "nprobe")
+        self._effort = self._checked_effort(value, "nprobe", "nprobe")
+
+    @property
+    def ef(self) -> int:
+        """Candidates a walk over a graph keeps when it does not say; may be set. 0 where there is no graph."""
+        return self._effort if self._structure.knob == "ef" else 0
+
+    @ef.setter
+    def ef(self, value: int) -> None:
+        self._effort = self._checked_effort(value, "ef", "ef")
+
+    @property
+    def knob(self) -> str:
+        """What the structure calls its effort, `nprobe` or `ef`; empty for `Flat`."""
+        return self._structure.knob
+
+    @property
+    def effort(self) -> int:
+        """`nprobe` or `ef`, whichever the structure has; 0 for `Flat`."""
+        return self._effort
 
     @property
     def list_sizes(self) -> npt.NDArray[np.int64]:
-        """Rows in each inverted list, spilled ones included; empty for `Flat` and before training."""
-        if self._config.structure == "Flat":
+        """Rows in each inverted list, spilled ones included; empty where there are none and before training."""
+        if self._config.structure != "IVF":
             return np.empty(0, np.int64)
         sizes: npt.NDArray[np.int64] = self._engine.list_sizes()
         return sizes
 
     @property
     def most_effort(self) -> int:
-        """`nprobe` at which a search looks into every list; 0 for `Flat`."""
+        """`nprobe` or `ef` at which a search looks at every row; 0 for `Flat`, which always does."""
         return self._structure.most_effort
 
     @property
@@ -295,7 +314,8 @@ class Index:
     def compact(self, *, threads: int | None = None) -> None:
         """Gives back memory that changes have left behind, and evens out the inverted lists; ids stay as they are.
 
-        Lists that have grown far beyond the others are split, those that have all but emptied are given up.
+        Lists that have grown far beyond the others are split, those that have all but emptied are given up. A graph
+        gives up the rows that were removed, and links those that led to them anew.
         """
         count = resolve_threads(threads, "compact")
         if self._config.structure != "Flat":
@@ -329,6 +349,7 @@ class Index:
         k: int = 10,
         *,
         nprobe: int | None = None,
+        ef: int | None = None,
         recall: float | None = None,
         threads: int | None = None,
         epsilon: float = 1.9,
@@ -338,7 +359,8 @@ class Index:
         Args:
             k: 1 to 2,048. Where there are fewer rows, ids are -1 and scores -inf (`l2`: inf).
             nprobe: inverted lists to look into, default `ix.nprobe`; IVF only.
-            recall: instead, as many lists as reached this share of the true k best when the index was calibrated
+            ef: candidates that a walk keeps, at least k, default `ix.ef`; Graph only.
+            recall: instead, the effort that reached this share of the true k best when the index was calibrated
                 (see `calibrate`). Where none did, the best there is, and a `RecallWarning`.
             threads: default `ts.get_num_threads()`; results do not depend on it.
             epsilon: how many error bounds B1 keeps before it lets a row go. 1.9 loses about one true neighbour in a
@@ -347,10 +369,10 @@ class Index:
             `Hits(ids, scores)`, in the kind of `q` (NumPy or torch).
 
         Cost: `Flat` n*dim multiply-adds a query; with B1, n*dim/8 bytes read and a few refinements. IVF: the same
-        for the rows of its centroids and of nprobe lists.
+        for the rows of its centroids and of nprobe lists. Graph: about ef visits, each of a record of 1-bit codes.
         """
         rows = as_rows(q, "q", "search", self._dim)
-        parts = self._search(rows, k, threads, epsilon, self._effort_of(nprobe, recall, "search"))
+        parts = self._search(rows, k, threads, epsilon, self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "search"))
         if len(parts) == 1:
             ids, scores, _ = parts[0]
         else:
@@ -363,6 +385,7 @@ class Index:
         k: int = 10,
         *,
         nprobe: int | None = None,
+        ef: int | None = None,
         recall: float | None = None,
         epsilon: float = 1.9,
     ) -> Explanation:
@@ -374,7 +397,7 @@ class Index:
         Explanation(spec='Flat', queries=1, rows=2, scanned=2, refined=0, rescored=2, probed=0)
         """
         rows = as_rows(q, "q", "explain", self._dim)
-        effort = self._effort_of(nprobe, recall, "explain")
+        effort = self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "explain")
         counts = [part[2] for part in self._search(rows, k, 1, epsilon, effort, "explain")]
         return Explanation(self.spec, rows.n, len(self), *(sum(column) for column in zip(*counts, strict=True)))
 
@@ -411,7 +434,7 @@ class Index:
     def adopt(self, calibration: Calibration, recall: float) -> None:
         """Takes a calibration measured elsewhere, and the effort that reaches `recall` as the default."""
         self._calibration = calibration
-        if self._config.structure != "Flat":
+        if self._structure.knob:
             self._effort = max(1, calibration.effort_for(check_recall(recall, "adopt")))
 
     def range_search(
@@ -420,13 +443,15 @@ class Index:
         threshold: float,
         *,
         nprobe: int | None = None,
+        ef: int | None = None,
         recall: float | None = None,
         threads: int | None = None,
         epsilon: float = 1.9,
     ) -> RangeHits:
         """All rows that score at least `threshold` (`l2`: at most), for each query of `q` (nq, dim).
 
-        IVF looks into the `nprobe` nearest lists, or as many as `recall` took for the k best.
+        IVF looks into the `nprobe` nearest lists, or as many as `recall` took for the k best. A graph is walked with
+        `ef` candidates, and with more as long as all of those count.
         """
         rows = as_rows(q, "q", "range_search", self._dim)
         count = resolve_threads(threads, "range_search")
@@ -437,7 +462,7 @@ class Index:
             as_float32(rows.array, rows.kind),
             limit,
             _bound(epsilon, "range_search"),
-            self._effort_of(nprobe, recall, "range_search"),
+            self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "range_search"),
             count,
         )
         return RangeHits(*(like_input(array, rows) for array in found))
@@ -518,17 +543,20 @@ class Index:
         pieces = row_slices(rows, _SLICE_QUERIES)
         return [search(as_float32(piece, rows.kind), wanted, bound, effort, count) for piece in pieces]
 
-    def _checked_effort(self, nprobe: int, operation: str) -> int:
-        value = whole_number(nprobe, 1, "nprobe", operation)
-        if self._config.structure == "Flat":
-            raise InvalidArgument(f"{operation}: expected nprobe with IVF only; {self.spec!r} has no lists to probe")
+    def _checked_effort(self, effort: int, knob: str, operation: str) -> int:
+        value = whole_number(effort, 1, knob, operation)
+        if self._structure.knob != knob:
+            lacks = "IVF only; {} has no lists to probe" if knob == "nprobe" else "Graph only; {} is not walked"
+            raise InvalidArgument(f"{operation}: expected {knob} with {lacks.format(repr(self.spec))}")
         return min(value, 1 << 32)
 
-    def _effort_of(self, nprobe: int | None, recall: float | None, operation: str) -> int:
-        if nprobe is not None and recall is not None:
-            raise InvalidArgument(f"{operation}: expected nprobe or recall; got both")
-        if nprobe is not None:
-            return self._checked_effort(nprobe, operation)
+    def _effort_of(self, knobs: dict[str, int | None], recall: float | None, operation: str) -> int:
+        given = [(knob, value) for knob, value in knobs.items() if value is not None]
+        if given and recall is not None:
+            raise InvalidArgument(f"{operation}: expected {given[0][0]} or recall; got both")
+        efforts = [self._checked_effort(value, knob, operation) for knob, value in given]
+        if efforts:
+            return efforts[0]
         if recall is None:
             return self._effort
         target = check_recall(recall, operation)
@@ -551,15 +579,16 @@ class Index:
 
     def _header(self) -> dict[str, Any]:
         header = {"spec": self.spec, "dim": self._dim, "metric": self._metric, "seed": self._seed}
-        if self._config.structure != "Flat":
-            header["nprobe"] = self._effort
+        if self._structure.knob:
+            header[self._structure.knob] = self._effort
         if self._calibration is not None:
             header["calibration"] = self._calibration.as_config()
         return header
 
     def _take_efforts(self, config: dict[str, Any]) -> None:
-        if "nprobe" in config:
-            self._effort = self._checked_effort(_natural(config, "nprobe"), "load")
+        knob = self._structure.knob
+        if knob in config:
+            self._effort = self._checked_effort(_natural(config, knob), knob, "load")
         if "calibration" in config:
             self._calibration = Calibration.from_config(config["calibration"])
 

@@ -57,12 +57,12 @@ def test_unseen_queries_see_the_recall_that_was_asked_for(rng: np.random.Generat
 
     report = ix.report
     assert isinstance(report, BuildReport)
-    assert (report.spec, report.nprobe, report.target, report.k) == (ix.spec, ix.nprobe, target, 10)
+    assert (report.spec, report.effort, report.target, report.k) == (ix.spec, ix.effort, target, 10)
     assert target <= report.recall + 0.01 and abs(report.recall - recall(ix, x, unseen)) < 0.02
     assert {trial.spec for trial in report.trials} == {"Flat", "Flat,B1+U8", "IVF,B1+U8", "IVF+SOAR,B1+U8"}
     assert ix.calibration is not None and (ix.calibration.k, ix.calibration.queries) == (10, 2000)
     exact = next(trial for trial in report.trials if trial.spec == "Flat")
-    assert (int(exact.bytes_per_row), exact.best_recall, exact.nprobe) == (4 * D, 1.0, 0)
+    assert (int(exact.bytes_per_row), exact.best_recall, exact.effort) == (4 * D, 1.0, 0)
     chosen = next(trial for trial in report.trials if trial.spec == ix.spec)
     assert chosen.queries_per_s == max(trial.queries_per_s or 0 for trial in report.trials)
 
@@ -157,7 +157,7 @@ def test_few_rows_are_kept_flat(rng: np.random.Generator) -> None:
     for n in (11, 100, 19_999):
         ix = ts.Index.build(rng.standard_normal((n, 8), dtype=np.float32), recall=0.9)
         assert ix.spec.startswith("Flat") and len(ix) == n
-        assert ix.nprobe == 0 and ix.report is not None and ix.report.nprobe == 0
+        assert ix.effort == 0 and ix.report is not None and ix.report.effort == 0
         assert all(trial.spec.startswith("Flat") for trial in ix.report.trials)
 
 
@@ -202,7 +202,7 @@ def test_every_type_is_measured_by_its_own_values(rng: np.random.Generator, cast
     ix, plain = (ts.Index.build(each, metric="l2", recall=0.9) for each in (rows, x))
     assert ix.report is not None and plain.report is not None
     for one, other in zip(ix.report.trials, plain.report.trials, strict=True):
-        assert (one.spec, one.best_recall, one.nprobe) == (other.spec, other.best_recall, other.nprobe)
+        assert (one.spec, one.best_recall, one.effort) == (other.spec, other.best_recall, other.effort)
     if ix.spec == plain.spec:
         assert ix.report.recall == plain.report.recall
     np.testing.assert_allclose(ix.reconstruct(ix.ids[:9]), x[:9], atol=1.0)
@@ -233,7 +233,7 @@ def test_files_keep_the_effort_and_what_it_was_chosen_by(rng: np.random.Generato
     ix = ts.Index.build(drawer(rng, "cosine")(N), recall=0.9)
     ix.save(tmp_path / "built")
     for other in (ts.Index.load(tmp_path / "built"), pickle.loads(pickle.dumps(ix))):
-        assert (other.spec, other.nprobe, other.calibration) == (ix.spec, ix.nprobe, ix.calibration)
+        assert (other.spec, other.effort, other.calibration) == (ix.spec, ix.effort, ix.calibration)
     assert ts.Index("Flat", dim=2).report is None
 
 

@@ -11,7 +11,7 @@ from bench.compare.peers.adapter import Adapter, Floats, Ids, Knobs
 
 
 class Peer(Adapter):
-    """Spec: an index spec, such as `Flat`, `Flat,B1+U8` or `IVF1024+SOAR,B1+U8`."""
+    """Spec: an index spec, such as `Flat`, `IVF1024+SOAR,B1+U8` or `Graph32,B1+U8`."""
 
     def __init__(self, spec: str, *, metric: str, threads: int) -> None:
         super().__init__(spec, metric=metric, threads=threads)
@@ -27,10 +27,12 @@ class Peer(Adapter):
     def sweep(self) -> list[Knobs]:
         if self.spec.startswith("IVF"):
             return [{"nprobe": p} for p in (4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 40, 48, 64, 96, 128)]
+        if self.spec.startswith("Graph"):
+            return [{"ef": ef} for ef in (10, 16, 24, 32, 40, 48, 64, 96, 128, 192, 256)]
         return [{"epsilon": e} for e in (1.0, 1.5, 1.9, 2.5)] if "B1" in self.spec else [{}]
 
     def tune(self, knobs: Knobs) -> None:
-        self.arguments = {name: int(value) if name == "nprobe" else value for name, value in knobs.items()}
+        self.arguments = {name: int(value) if name in ("nprobe", "ef") else value for name, value in knobs.items()}
 
     def search(self, q: Floats, k: int) -> Ids:
         self.last = q, k

@@ -4,6 +4,7 @@
 
 #include "tessella/binary.h"
 #include "tessella/exact.h"
+#include "tessella/graph.h"
 #include "tessella/kmeans.h"
 #include "tessella/pq.h"
 #include "tessella/rabitq.h"
@@ -28,6 +29,9 @@ struct Kernels {
   RabitqEncodeFn rabitq_encode;
   RabitqTableFn rabitq_table;
   RabitqScanFn rabitq_scan;
+
+  GraphEncodeFn graph_encode;
+  GraphScanFn graph_scan;
 
   ScalarEncodeFn scalar_encode;
   ScalarDecodeFn scalar_decode;

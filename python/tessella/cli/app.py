@@ -114,7 +114,7 @@ def fill(index: Index, source: Source, batch: int = 65_536) -> Index:
 
 def training_rows(config: IndexConfig) -> int:
     """Rows worth training on."""
-    if config.structure == "Flat":
+    if config.structure != "IVF":
         return TRAINING_ROWS
     return max(TRAINING_ROWS, LIST_TRAINING_ROWS * config.lists) if config.lists else LISTS_TRAINING_ROWS
 
@@ -128,6 +128,7 @@ def search(
     out: Annotated[Path | None, typer.Option(help="Write all hits to this .npz or .jsonl file.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Queries whose hits are printed.")] = 5,
     nprobe: Annotated[int | None, typer.Option(help="Inverted lists to look into; IVF only.")] = None,
+    ef: Annotated[int | None, typer.Option(help="Candidates a walk keeps; Graph only.")] = None,
     recall: Annotated[
         float | None, typer.Option(help="Instead, as many as took this recall when the index was calibrated.")
     ] = None,
@@ -138,7 +139,7 @@ def search(
     if out is not None and out.suffix not in {".npz", ".jsonl"}:
         raise InvalidArgument(f"search: expected --out to end in .npz or .jsonl; got {out}")
     loaded = Index.load(index, mmap=mmap)
-    ids, scores = loaded.search(read_all(queries, column), k, nprobe=nprobe, recall=recall, threads=threads)
+    ids, scores = loaded.search(read_all(queries, column), k, nprobe=nprobe, ef=ef, recall=recall, threads=threads)
     for number in range(min(show, len(ids))):
         found = ids[number] >= 0
         pairs = zip(ids[number][found], scores[number][found], strict=True)

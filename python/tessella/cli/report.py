@@ -51,15 +51,17 @@ def efforts(index: Index) -> list[tuple[str, str]]:
     """What a search of this index looks into, and what recall takes as far as that was measured."""
     facts = []
     sizes = index.list_sizes
-    if index.config.structure != "Flat":
+    if index.config.structure == "IVF":
         spread = f"{len(sizes):,} of {sizes.min():,} to {sizes.max():,} rows" if len(sizes) else "none: not trained"
-        facts = [("lists", spread), ("nprobe", f"{index.nprobe:,}")]
+        facts = [("lists", spread)]
+    if index.knob:
+        facts.append((index.knob, f"{index.effort:,}"))
     curve = index.calibration
     if curve is None:
         return facts
     best = f"best {max(curve.recalls):.4f}"
-    if index.config.structure != "Flat":
-        prices = [f"{each} at nprobe {curve.effort_for(each)}" for each in RECALLS if curve.reaches(each)]
+    if index.knob:
+        prices = [f"{each} at {index.knob} {curve.effort_for(each)}" for each in RECALLS if curve.reaches(each)]
         best = ", ".join([*prices, best])
     return [*facts, ("calibration", f"recall@{curve.k} of {curve.queries:,} queries: {best}")]
 

@@ -1,0 +1,47 @@
+// Estimates of a vertex's neighbours from inside its own block (Gou et al., SymphonyQG, arXiv 2411.12229).
+//
+// A vertex c keeps 1-bit codes (see rabitq.h) of the rotated edges r = o - c to its neighbours o, 32 of them a block.
+// The closer a walk comes to a query q, the shorter q - c and the smaller the error:
+//   similarity(q, o) ~ add + factor * scale * <s, q'> - term,   add = similarity(q, c)
+//   term = scale <s, a> - <r, a>        inner product, a = R(c)
+//        = 2 scale <s, a> + |r|^2       squared distance, a = R(c - centre)
+//
+// Block of 32 neighbours: D/8 byte columns as in rabitq.h, 32 bf16 scales, 32 bf16 terms. A lane without a neighbour
+// has the term kNoTerm, which makes its estimate -inf. 8 bits of mantissa cost a hundredth of what 1 bit a dimension
+// does, and no vector is too long for them.
+#pragma once
+
+#include "tessella/rabitq.h"
+#include "tessella/types.h"
+
+namespace tessella {
+
+constexpr std::size_t graph_block_bytes(std::size_t padded) { return kBlockRows * (padded / 8 + 4); }
+
+constexpr std::uint16_t kNoTerm = 0x7f80;  // +inf
+
+// The edge from c to o. All pointers: D floats but for bits (D/8 bytes) and edge (D floats of work space).
+struct GraphEncode {
+  const float* from;    // R(c - centre)
+  const float* to;      // R(o - centre)
+  const float* centre;  // R(centre) under inner product, nullptr under squared distance
+  std::size_t padded;
+  float* edge;
+  std::uint8_t* bits;
+  float* scale;
+  float* term;
+};
+using GraphEncodeFn = void (*)(const GraphEncode&);
+
+struct GraphScan {
+  const std::uint8_t* blocks;  // `degree` / 32 blocks of graph_block_bytes
+  std::size_t degree;
+  std::size_t padded;
+  const RabitqQuery* query;  // table, factor; threshold: what an estimate must reach to count
+  float add;
+  float* estimates;      // (degree)
+  std::uint32_t* reach;  // (degree / 32): bit i of word b says that estimate 32 b + i reaches the threshold
+};
+using GraphScanFn = void (*)(const GraphScan&);
+
+}  // namespace tessella

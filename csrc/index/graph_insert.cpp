@@ -1,0 +1,153 @@
+#include "index/graph_insert.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "common/parallel.h"
+#include "index/graph_walk.h"
+
+namespace tessella {
+
+namespace {
+
+constexpr std::size_t kWalkEf = 100;
+constexpr std::size_t kTogetherNear = 32;  // neighbours that a new row takes from those that come with it
+constexpr std::size_t kTaskRows = 16;
+
+}  // namespace
+
+void replace_neighbours(const Links& links, EdgeWriter& writer, std::uint8_t* record, const float* from,
+                        const std::vector<Neighbour>& chosen) {
+  std::vector<const Neighbour*> fresh;
+  const auto lanes = links.in(record);
+  std::vector<char> kept(lanes.size(), 0);
+  for (const Neighbour& each : chosen) {
+    const auto lane = std::find(lanes.begin(), lanes.end(), each.row);
+    if (lane == lanes.end()) {
+      fresh.push_back(&each);
+    } else {
+      kept[static_cast<std::size_t>(lane - lanes.begin())] = 1;
+    }
+  }
+  auto next = fresh.begin();
+  for (std::size_t lane = 0; lane < lanes.size(); ++lane) {
+    if (kept[lane]) continue;
+    if (next == fresh.end()) {
+      links.cut(record, lane);
+    } else {
+      writer.write(record, lane, (*next)->row, from, (*next)->values);
+      ++next;
+    }
+  }
+}
+
+GraphInsert::GraphInsert(const GraphParts& parts, const float* x, std::size_t n, std::size_t threads)
+    : parts_(parts),
+      kernels_(parts.rows.kernels()),
+      x_(x),
+      n_(n),
+      base_(parts.ids.size()),
+      padded_(parts.rows.padded()),
+      threads_(threads),
+      values_(n * padded_),
+      encoded_(parts.rows.encode_prepared(x, n, threads)),
+      wanted_(n),
+      records_(n * parts.links.record_bytes()) {
+  parts_.rows.rotate(x, n, values_.data());
+  const std::size_t tasks = (n + kTaskRows - 1) / kTaskRows;
+  parallel_for(tasks, threads,
+               [&](std::size_t task) { find_edges(task * kTaskRows, std::min(n_, (task + 1) * kTaskRows)); });
+  std::map<std::uint32_t, std::vector<std::uint32_t>> by;
+  for (std::size_t i = 0; i < n; ++i) {
+    for (const std::uint32_t row : wanted_[i]) by[row].push_back(static_cast<std::uint32_t>(base_ + i));
+  }
+  for (auto& [row, rows] : by) backs_.push_back({row, std::move(rows), {}});
+  parallel_for((backs_.size() + kTaskRows - 1) / kTaskRows, threads, [&](std::size_t task) {
+    EdgeWriter writer(parts_.rows, parts_.links);
+    for (std::size_t i = task * kTaskRows; i < std::min(backs_.size(), (task + 1) * kTaskRows); ++i) {
+      link_back(backs_[i], writer);
+    }
+  });
+}
+
+void GraphInsert::values_of(std::uint32_t row, float* out) const {
+  if (row < base_) return parts_.rows.decode_residual(row, out);
+  std::copy_n(values_.data() + (row - base_) * padded_, padded_, out);
+}
+
+void GraphInsert::find_edges(std::size_t first, std::size_t last) {
+  const RowScorer scorer(parts_.rows, 0.0f);
+  EdgeWriter writer(parts_.rows, parts_.links);
+  std::vector<std::unique_ptr<GraphWalk>> walks;
+  for (std::size_t w = 0; w < std::min(kWalksTogether, last - first); ++w) {
+    walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, kWalkEf, 1));
+  }
+  // Those that come together, by one product.
+  const std::size_t k = std::min(kTogetherNear + 1, n_);
+  std::vector<Candidate> together((last - first) * k, Candidate{-std::numeric_limits<float>::infinity(), -1});
+  AlignedBuffer scratch(kernels_.exact_topk_scratch(last - first, n_, padded_, k));
+  kernels_.exact_topk({values_.data() + first * padded_, last - first, values_.data(), ScalarType::kF32, n_, padded_,
+                       Metric::kL2, 0, nullptr, k, together.data(), scratch.data(), nullptr});
+  std::vector<std::uint32_t> rows;
+  std::vector<float> values, distances;
+  std::vector<Neighbour> candidates;
+  take_walks(walks, x_, parts_.rows.config().dim, first, last, [&](std::size_t i, GraphWalk& walk) {
+    rows.clear();
+    walk.for_met([&](std::uint32_t row) {
+      if (parts_.ids.named(row)) rows.push_back(row);
+    });
+    for (std::size_t j = 0; j < k; ++j) {
+      const std::int64_t other = together[(i - first) * k + j].row;
+      if (other >= 0 && static_cast<std::size_t>(other) != i)
+        rows.push_back(static_cast<std::uint32_t>(base_) + static_cast<std::uint32_t>(other));
+    }
+    std::sort(rows.begin(), rows.end());
+    rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+    const float* own = values_.data() + i * padded_;
+    candidates = neighbours_of(
+        own, rows, [&](std::uint32_t row, float* out) { values_of(row, out); }, kernels_, padded_, values);
+    const std::size_t wanted = prune(kernels_, padded_, candidates, parts_.links.degree());
+    std::uint8_t* record = records_.data() + i * parts_.links.record_bytes();
+    parts_.links.clear(record);
+    for (std::size_t lane = 0; lane < candidates.size(); ++lane) {
+      writer.write(record, lane, candidates[lane].row, own, candidates[lane].values);
+      if (lane < wanted) wanted_[i].push_back(candidates[lane].row);
+    }
+  });
+}
+
+// The record of a row that new ones link to: they get the lanes that are free or, where there are too few, what a new
+// choice among all of them leaves them.
+void GraphInsert::link_back(Back& back, EdgeWriter& writer) const {
+  const std::size_t bytes = parts_.links.record_bytes();
+  const std::uint8_t* from =
+      back.row < base_ ? parts_.links.record(back.row) : records_.data() + (back.row - base_) * bytes;
+  back.record.assign(from, from + bytes);
+  const auto lanes = parts_.links.in(back.record.data());
+  std::vector<std::uint32_t> rows(back.by);
+  for (const std::uint32_t row : lanes) {
+    if (row != kNoRow && (row >= base_ || parts_.ids.named(row))) rows.push_back(row);
+  }
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  std::vector<float> own(padded_), values;
+  values_of(back.row, own.data());
+  std::vector<Neighbour> candidates = neighbours_of(
+      own.data(), rows, [&](std::uint32_t row, float* out) { values_of(row, out); }, kernels_, padded_, values);
+  if (candidates.size() > parts_.links.degree()) prune(kernels_, padded_, candidates, parts_.links.degree());
+  replace_neighbours(parts_.links, writer, back.record.data(), own.data(), candidates);
+}
+
+void GraphInsert::publish(GraphParts& parts) const {
+  parts.rows.resize(base_ + n_);
+  parts.links.resize(base_ + n_);
+  const std::size_t bytes = parts.links.record_bytes();
+  for (std::size_t i = 0; i < n_; ++i) {
+    parts.rows.store(encoded_, i, base_ + i);
+    std::memcpy(parts.links.record(base_ + i), records_.data() + i * bytes, bytes);
+  }
+  for (const Back& back : backs_) std::memcpy(parts.links.record(back.row), back.record.data(), bytes);
+}
+
+}  // namespace tessella

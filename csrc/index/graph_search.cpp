@@ -1,0 +1,91 @@
+// Searching a graph: a thread takes several walks forward in turn, so that one's memory arrives during the others'
+// steps.
+#include <algorithm>
+#include <atomic>
+
+#include "common/parallel.h"
+#include "index/graph_walk.h"
+
+namespace tessella {
+
+namespace {
+
+constexpr std::size_t kRawFactor = 4;     // a raw last stage re-scores this many times k
+constexpr std::size_t kTaskQueries = 64;  // queries that share one task's walks
+
+// Rows without an id take places in the list of candidates; it is so much longer that they cost no result.
+std::size_t room_for(const GraphParts& parts, std::size_t ef, std::size_t k) {
+  const std::size_t wanted = std::min(std::max(ef, k), parts.size());
+  return wanted + wanted * parts.ids.nameless() / parts.size();
+}
+
+}  // namespace
+
+void GraphIndex::search(const GraphRequest& request) const {
+  const SearchRequest& asked = request.search;
+  const auto reading = lock_.read();
+  std::vector<std::vector<Candidate>> lists(parts_.size() == 0 ? 0 : asked.nq);
+  if (lists.empty()) return report(asked, lists, config().metric, parts_.ids);
+  const Prepared queries = parts_.rows.prepared(asked.queries, asked.nq);
+  const RowScorer scorer(parts_.rows, asked.epsilon);
+  const bool rescores = scorer.ends_raw() && !scorer.fine_is_raw();
+  const std::size_t k = rescores ? kRawFactor * asked.k : asked.k;
+  const std::size_t ef = room_for(parts_, request.ef, k), dim = config().dim;
+  std::atomic<std::uint64_t> visited{0}, scored{0}, rescored{0};
+  const std::size_t tasks = std::max((asked.nq + kTaskQueries - 1) / kTaskQueries, std::min(asked.nq, asked.threads));
+  parallel_for(tasks, asked.threads, [&](std::size_t task) {
+    const std::size_t first = asked.nq * task / tasks, last = asked.nq * (task + 1) / tasks;
+    std::vector<std::unique_ptr<GraphWalk>> walks;
+    for (std::size_t w = 0; w < std::min(kWalksTogether, last - first); ++w) {
+      walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, ef, k, request.allowed));
+    }
+    take_walks(walks, queries.data(), dim, first, last, [&](std::size_t q, GraphWalk& walk) {
+      std::vector<Ranked> ranked;
+      for (const Candidate& c : walk.finish()) ranked.push_back({c, c.similarity});
+      if (rescores) rescored += ranked.size();
+      lists[q] = final_list(scorer, queries.data() + q * dim, ranked, asked.k, rescores, parts_.ids);
+    });
+    for (const auto& walk : walks) {
+      visited += walk->visited();
+      scored += walk->scored();
+    }
+  });
+  if (asked.counts != nullptr) {
+    const std::uint64_t seen = parts_.links.coded() ? visited * parts_.links.degree() : scored.load();
+    *asked.counts = {seen, scored, rescored, visited};
+  }
+  report(asked, lists, config().metric, parts_.ids);
+}
+
+std::vector<std::vector<RangeHit>> GraphIndex::range_search(const float* queries, std::size_t nq, float threshold,
+                                                            float epsilon, std::size_t ef, std::size_t threads) const {
+  const auto reading = lock_.read();
+  std::vector<std::vector<RangeHit>> hits(nq);
+  if (parts_.size() == 0) return hits;
+  const float sign = config().metric == Metric::kL2 ? -1.0f : 1.0f;
+  const Prepared prepared = parts_.rows.prepared(queries, nq);
+  const RowScorer scorer(parts_.rows, epsilon);
+  const bool rescores = scorer.ends_raw() && !scorer.fine_is_raw();
+  parallel_for(nq, threads, [&](std::size_t q) {
+    const float* query = prepared.data() + q * config().dim;
+    std::vector<Candidate> best;
+    for (std::size_t k = std::max(ef, kRawFactor);; k *= 4) {  // until the last one met does not count
+      GraphWalk walk(parts_, scorer, room_for(parts_, k, k), std::min(k, parts_.size()));
+      walk.start(query);
+      while (walk.step()) {
+      }
+      best = walk.finish();
+      if (k >= parts_.size() || best.back().similarity < sign * threshold) break;
+    }
+    std::vector<Ranked> ranked;
+    for (const Candidate& c : best) ranked.push_back({c, c.similarity});
+    for (const Candidate& c : final_list(scorer, query, ranked, ranked.size(), rescores, parts_.ids)) {
+      if (c.similarity >= sign * threshold) {
+        hits[q].push_back({sign * c.similarity, parts_.ids.id(static_cast<std::size_t>(c.row))});
+      }
+    }
+  });
+  return hits;
+}
+
+}  // namespace tessella

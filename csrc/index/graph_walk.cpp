@@ -1,0 +1,138 @@
+#include "index/graph_walk.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tessella {
+
+namespace {
+
+constexpr std::size_t kStarts = 4;  // entries that a walk begins from
+
+}  // namespace
+
+GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, RowBitmap allowed)
+    : parts_(parts),
+      scorer_(scorer),
+      kernels_(parts.rows.kernels()),
+      allowed_(allowed),
+      k_(k),
+      everywhere_(ef >= parts.ids.size()),
+      memory_(scorer.table_bytes()),
+      pool_(everywhere_ ? 0 : ef),
+      first_(kStarts),
+      best_(k, parts.ids),
+      estimates_(parts.links.degree()),
+      reach_(parts.links.degree() / kBlockRows),
+      hits_((parts.entries.rows.size() + kBlockRows - 1) / kBlockRows * kBlockRows) {}
+
+void GraphWalk::start(const float* query) {
+  tables_ = scorer_.tables_for(query, memory_.data());
+  pool_.clear();
+  first_.clear();
+  path_.clear();
+  seen_.clear();
+  best_ = TopK(k_, parts_.ids);
+  if (everywhere_) return;
+  RabitqQuery entry = tables_.b1;
+  entry.threshold = -std::numeric_limits<float>::infinity();
+  RabitqHit* hits = hits_.data();
+  std::size_t count = 0;
+  kernels_.rabitq_scan({parts_.entries.blocks.data(), parts_.entries.rows.size(), parts_.rows.padded(), scorer_.l2(),
+                        &entry, 1, &hits, &count});
+  for (std::size_t i = 0; i < count; ++i) {
+    if (hits[i].estimate >= first_.threshold()) first_.insert(hits[i].estimate, parts_.entries.rows[hits[i].row]);
+  }
+  std::array<std::uint32_t, kStarts> rows;
+  for (std::size_t i = 0; i < first_.size(); ++i) {
+    rows[i] = first_.row(i);
+    seen_.insert(rows[i]);
+    if (parts_.links.coded()) pool_.insert(first_.estimate(i), rows[i]);
+  }
+  if (!parts_.links.coded()) score_all(rows.data(), first_.size(), true);
+  fetch_next();
+}
+
+void GraphWalk::fetch_next() const {
+  if (pool_.done()) return;
+  parts_.links.fetch(pool_.peek());
+  if (parts_.links.coded()) scorer_.fetch(pool_.peek());
+}
+
+bool GraphWalk::step() {
+  if (pool_.done()) return false;
+  const std::uint32_t row = pool_.take();
+  ++visited_;
+  path_.push_back(row);
+  parts_.links.coded() ? visit_coded(row) : visit_scored(row);
+  fetch_next();
+  return !pool_.done();
+}
+
+// The row by its own code, its neighbours by the codes of the edges to them.
+void GraphWalk::visit_coded(std::uint32_t row) {
+  float similarity;
+  scorer_.score(tables_, &row, 1, &similarity);
+  ++scored_;
+  offer(row, similarity);
+  RabitqQuery query = tables_.b1;
+  query.threshold = pool_.threshold();
+  kernels_.graph_scan({parts_.links.blocks(row), parts_.links.degree(), parts_.rows.padded(), &query, similarity,
+                       estimates_.data(), reach_.data()});
+  const auto neighbours = parts_.links.of(row);
+  for (std::size_t block = 0; block < reach_.size(); ++block) {
+    for (std::uint32_t mask = reach_[block]; mask != 0; mask &= mask - 1) {
+      const std::size_t lane = block * kBlockRows + static_cast<std::size_t>(__builtin_ctz(mask));
+      const std::uint32_t neighbour = neighbours[lane];
+      if (leads_somewhere(neighbour) && seen_.insert(neighbour)) pool_.insert(estimates_[lane], neighbour);
+    }
+  }
+}
+
+// The row was scored when it was met; now its neighbours are.
+void GraphWalk::visit_scored(std::uint32_t row) {
+  std::array<std::uint32_t, RowScorer::kMostGathered> fresh;
+  std::size_t count = 0;
+  for (const std::uint32_t neighbour : parts_.links.of(row)) {
+    if (!leads_somewhere(neighbour) || !seen_.insert(neighbour)) continue;
+    scorer_.fetch(neighbour);
+    fresh[count++] = neighbour;
+    if (count < fresh.size()) continue;
+    score_all(fresh.data(), count, true);
+    count = 0;
+  }
+  score_all(fresh.data(), count, true);
+}
+
+void GraphWalk::score_all(const std::uint32_t* rows, std::size_t count, bool insert) {
+  std::array<float, RowScorer::kMostGathered> scores;
+  scorer_.score(tables_, rows, count, scores.data());
+  scored_ += count;
+  for (std::size_t i = 0; i < count; ++i) {
+    offer(rows[i], scores[i]);
+    if (insert) pool_.insert(scores[i], rows[i]);
+  }
+}
+
+void GraphWalk::look_at_every_row() {
+  best_ = TopK(k_, parts_.ids);
+  std::array<std::uint32_t, RowScorer::kMostGathered> rows;
+  std::size_t count = 0;
+  for (std::uint32_t row = 0; row < parts_.ids.size(); ++row) {
+    if (!counts(row)) continue;
+    rows[count++] = row;
+    if (count < rows.size()) continue;
+    score_all(rows.data(), count, false);
+    count = 0;
+  }
+  score_all(rows.data(), count, false);
+}
+
+std::vector<Candidate> GraphWalk::finish() {
+  std::vector<Candidate> best = best_.take_sorted();
+  if (best.size() >= std::min(k_, parts_.size())) return best;
+  look_at_every_row();
+  return best_.take_sorted();
+}
+
+}  // namespace tessella

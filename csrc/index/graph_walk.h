@@ -1,0 +1,153 @@
+// One query's walk over a graph. Steps are taken one at a time, so that several walks can share a thread: while one
+// waits for memory, others go on.
+#pragma once
+
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "common/buffer.h"
+#include "index/graph.h"
+#include "index/score.h"
+#include "index/selection.h"
+#include "index/topk.h"
+
+namespace tessella {
+
+// The ef best rows met so far, best first, each with its estimate and whether the walk has been there: one sortable
+// number each, since what a visit costs beside memory is mostly its insertions here.
+class WalkPool {
+ public:
+  explicit WalkPool(std::size_t ef) : ef_(ef), keys_(ef + 1) {}
+
+  void clear() { size_ = next_ = 0; }
+  // What an estimate must reach to get in.
+  float threshold() const { return size_ < ef_ ? std::numeric_limits<float>::lowest() : estimate(ef_ - 1); }
+  void insert(float estimate, std::uint32_t row) {
+    const std::uint64_t key = std::uint64_t{ordered(estimate)} << 32 | std::uint64_t{row} << 1;
+    if (size_ == ef_) {
+      if (ef_ == 0 || keys_[ef_ - 1] >= key) return;
+      --size_;
+    }
+    std::size_t at = 0;  // how many are better, found without a branch to mispredict
+    for (std::size_t left = size_; left > 0;) {
+      const std::size_t half = (left + 1) / 2;
+      at += keys_[at + half - 1] >= key ? half : 0;
+      left -= half;
+    }
+    std::memmove(keys_.data() + at + 1, keys_.data() + at, (size_++ - at) * sizeof(key));
+    keys_[at] = key;
+    next_ = std::min(next_, at);
+  }
+  bool done() const { return next_ == size_; }
+  std::uint32_t peek() const { return row(next_); }
+  std::uint32_t take() {  // the best that was not taken yet
+    keys_[next_] |= kTaken;
+    const std::uint32_t best = row(next_);
+    while (next_ < size_ && (keys_[next_] & kTaken) != 0) ++next_;
+    return best;
+  }
+
+  std::size_t size() const { return size_; }
+  std::uint32_t row(std::size_t i) const { return static_cast<std::uint32_t>(keys_[i]) >> 1; }
+  float estimate(std::size_t i) const {
+    const auto bits = static_cast<std::uint32_t>(keys_[i] >> 32);
+    return std::bit_cast<float>(bits ^ ((bits >> 31) != 0 ? kSign : ~0u));
+  }
+
+ private:
+  static constexpr std::uint64_t kTaken = 1;
+  static constexpr std::uint32_t kSign = 1u << 31;
+  // In the order of the floats themselves.
+  static std::uint32_t ordered(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    return bits ^ ((bits & kSign) != 0 ? ~0u : kSign);
+  }
+
+  std::size_t ef_, size_ = 0, next_ = 0;
+  std::vector<std::uint64_t> keys_;
+};
+
+class GraphWalk {
+ public:
+  // With room for all rows nothing is walked: `finish` looks at every one.
+  GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, RowBitmap allowed = {});
+
+  void start(const float* query);
+  bool step();  // false: the walk is over
+  // The k best of the rows that were scored, best first. Looks at every row where the walk has met fewer than k.
+  std::vector<Candidate> finish();
+
+  // Rows met: those visited and those in the pool, some in both; all rows where none are walked.
+  template <typename Each>
+  void for_met(const Each& each) const {
+    for (std::uint32_t row = 0; everywhere_ && row < parts_.ids.size(); ++row) each(row);
+    for (const std::uint32_t row : path_) each(row);
+    for (std::size_t i = 0; i < pool_.size(); ++i) each(pool_.row(i));
+  }
+  std::size_t visited() const { return visited_; }  // of all walks that this one has taken
+  std::size_t scored() const { return scored_; }
+
+ private:
+  bool counts(std::uint32_t row) const { return parts_.ids.named(row) && allowed_.admits(row); }
+  bool leads_somewhere(std::uint32_t row) const { return row < parts_.ids.size(); }
+  void offer(std::uint32_t row, float similarity) {
+    if (counts(row)) best_.push(similarity, row);
+  }
+  void visit_coded(std::uint32_t row);
+  void visit_scored(std::uint32_t row);
+  void score_all(const std::uint32_t* rows, std::size_t count, bool insert);
+  void look_at_every_row();
+  void fetch_next() const;
+
+  const GraphParts& parts_;
+  const RowScorer& scorer_;
+  const Kernels& kernels_;
+  RowBitmap allowed_;
+  std::size_t k_;
+  bool everywhere_;
+  AlignedBuffer memory_;
+  QueryTables tables_;
+  WalkPool pool_, first_;
+  std::vector<std::uint32_t> path_;
+  SeenRows seen_;
+  TopK best_;
+  std::vector<float> estimates_;
+  std::vector<std::uint32_t> reach_;
+  std::vector<RabitqHit> hits_;
+  std::size_t visited_ = 0, scored_ = 0;
+};
+
+constexpr std::size_t kWalksTogether = 6;  // on one thread: more are as fast, and need more room
+
+// Walks for queries [first, last) of `queries`, several at a time; `ended(query, walk)` after each.
+template <typename Ended>
+void take_walks(std::vector<std::unique_ptr<GraphWalk>>& walks, const float* queries, std::size_t dim,
+                std::size_t first, std::size_t last, const Ended& ended) {
+  std::vector<std::size_t> query(walks.size());
+  std::size_t next = first, alive = 0;
+  const auto begin = [&](std::size_t w) {
+    query[w] = next++;
+    walks[w]->start(queries + query[w] * dim);
+  };
+  while (alive < walks.size() && next < last) begin(alive++);
+  while (alive > 0) {
+    for (std::size_t w = 0; w < alive;) {
+      if (walks[w]->step()) {
+        ++w;
+        continue;
+      }
+      ended(query[w], *walks[w]);
+      if (next < last) {
+        begin(w++);
+      } else {  // the last one takes its place
+        --alive;
+        std::swap(walks[w], walks[alive]);
+        std::swap(query[w], query[alive]);
+      }
+    }
+  }
+}
+
+}  // namespace tessella

@@ -1,0 +1,66 @@
+#include "index/prune.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace tessella {
+
+namespace {
+
+constexpr float kStep = 1.1f;       // from round to round
+constexpr float kMostCover = 4.0f;  // beyond it, only nearness counts
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// What is known of the candidates that are left.
+struct Covers {
+  const Kernels& kernels;
+  std::size_t dim;
+  const std::vector<Neighbour>& candidates;
+  std::vector<float> cover = std::vector<float>(candidates.size(), 0.0f);
+  std::vector<char> taken = std::vector<char>(candidates.size(), 0);
+  std::vector<const void*> at{};
+  std::vector<std::size_t> which{};
+  std::vector<float> distances{};
+
+  void take(std::size_t chosen) {
+    taken[chosen] = 1;
+    at.clear();
+    which.clear();
+    for (std::size_t i = chosen + 1; i < candidates.size(); ++i) {
+      if (taken[i] || cover[i] > kMostCover) continue;
+      at.push_back(candidates[i].values);
+      which.push_back(i);
+    }
+    distances.resize(at.size());
+    kernels.exact_score({candidates[chosen].values, nullptr, ScalarType::kF32, dim, Metric::kL2, nullptr, at.size(),
+                         distances.data(), at.data()});
+    for (std::size_t i = 0; i < at.size(); ++i) {
+      const float between = -distances[i];
+      const float by = between > 0.0f ? candidates[which[i]].distance / between : kInfinity;
+      cover[which[i]] = std::max(cover[which[i]], by);
+    }
+  }
+};
+
+}  // namespace
+
+std::size_t prune(const Kernels& kernels, std::size_t dim, std::vector<Neighbour>& candidates, std::size_t degree) {
+  Covers covers{kernels, dim, candidates};
+  std::vector<Neighbour> chosen;
+  chosen.reserve(degree);
+  std::size_t wanted = 0;
+  const std::size_t most = std::min(degree, candidates.size());
+  for (float allowed = 1.0f; chosen.size() < most; allowed *= kStep) {
+    if (allowed > kMostCover) allowed = kInfinity;
+    for (std::size_t i = 0; i < candidates.size() && chosen.size() < most; ++i) {
+      if (covers.taken[i] || covers.cover[i] > allowed) continue;
+      chosen.push_back(candidates[i]);
+      covers.take(i);
+    }
+    if (allowed <= kWantedCover * 1.01f) wanted = chosen.size();
+  }
+  candidates = std::move(chosen);
+  return wanted;
+}
+
+}  // namespace tessella
