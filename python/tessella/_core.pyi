@@ -13,12 +13,15 @@ import numpy.typing
 __all__: list[str] = [
     "N4_GRID",
     "FlatIndex",
+    "GraphIndex",
     "IvfIndex",
     "active_isa",
     "available_isas",
     "binary_dot",
     "binary_encode",
     "binary_hamming",
+    "graph_encode",
+    "graph_scan",
     "kmeans_assign",
     "kmeans_train",
     "num_threads",
@@ -169,6 +172,65 @@ class IvfIndex:
         threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
 
+class GraphIndex:
+    """
+    The graph's engine; use tessella.Index.
+    """
+    def __contains__(self, id: typing.SupportsInt | typing.SupportsIndex) -> bool: ...
+    def __init__(
+        self,
+        *,
+        dim: typing.SupportsInt | typing.SupportsIndex,
+        metric: str,
+        codecs: collections.abc.Sequence[str],
+        seed: typing.SupportsInt | typing.SupportsIndex,
+        degree: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def add(
+        self,
+        x: numpy.typing.NDArray[numpy.float32],
+        ids: numpy.typing.NDArray[numpy.int64] | None,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def block_bytes(self, column: str) -> int: ...
+    def check_new_ids(self, ids: numpy.typing.NDArray[numpy.int64]) -> None: ...
+    def check_rows(
+        self, x: numpy.typing.NDArray[numpy.float32], first: typing.SupportsInt | typing.SupportsIndex
+    ) -> None: ...
+    def compact(self, threads: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def ids(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    def nbytes(self) -> int: ...
+    def range_search(
+        self,
+        queries: numpy.typing.NDArray[numpy.float32],
+        threshold: typing.SupportsFloat | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        ef: typing.SupportsInt | typing.SupportsIndex,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[typing.Any, ...]: ...
+    def reconstruct(self, ids: numpy.typing.NDArray[numpy.int64]) -> numpy.typing.NDArray[numpy.float32]: ...
+    def remove(self, ids: numpy.typing.NDArray[numpy.int64]) -> None: ...
+    def restore(self, state: dict[str, typing.Any]) -> None: ...
+    def search(
+        self,
+        queries: numpy.typing.NDArray[numpy.float32],
+        k: typing.SupportsInt | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        ef: typing.SupportsInt | typing.SupportsIndex,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[typing.Any, ...]: ...
+    def set_pq(self, state: dict[str, typing.Any]) -> None: ...
+    def snapshot(self) -> dict[str, typing.Any]: ...
+    def train(self, x: numpy.typing.NDArray[numpy.float32]) -> None: ...
+    def trained(self) -> bool: ...
+    def update(
+        self,
+        ids: numpy.typing.NDArray[numpy.int64],
+        x: numpy.typing.NDArray[numpy.float32],
+        threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+
 def active_isa() -> str:
     """
     The level in use.
@@ -198,6 +260,28 @@ def binary_hamming(
 ) -> numpy.typing.NDArray[numpy.int32]:
     """
     Differing bits of codes (nq, bytes) and codes (n, bytes) -> (nq, n).
+    """
+
+def graph_encode(
+    vertex: numpy.typing.NDArray[numpy.float32],
+    neighbours: numpy.typing.NDArray[numpy.float32],
+    centre: numpy.typing.NDArray[numpy.float32] | None = None,
+) -> tuple[typing.Any, ...]:
+    """
+    Edges from a rotated residual (D,) to others (n, D) -> sign bits (n, D/8), scales and terms (n,). centre (D,), rotated: under inner product; none under squared distance.
+    """
+
+def graph_scan(
+    query: numpy.typing.NDArray[numpy.float32],
+    blocks: numpy.typing.NDArray[numpy.uint8],
+    visits: numpy.typing.NDArray[numpy.uint32],
+    metric: str,
+    *,
+    adds: numpy.typing.NDArray[numpy.float32],
+    threshold: typing.SupportsFloat | typing.SupportsIndex,
+) -> tuple[typing.Any, ...]:
+    """
+    A rotated query (D,) visits vertices (v,), one after another, whose blocks (n, degree/32, bytes) it is given: estimates (v, degree) and, as bits (v, degree/32), which of them reach the threshold.
     """
 
 def kmeans_assign(
