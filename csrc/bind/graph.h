@@ -83,7 +83,7 @@ inline py::tuple graph_scan(const Floats& query, const Bytes& blocks, const Arra
     tables.queries[0].threshold = threshold;
     for (std::size_t i = 0; i < count; ++i) {
       kernels.graph_scan({data + at[i] * each * graph_block_bytes(padded), degree, padded, tables.queries.data(),
-                          add[i], estimate + i * degree, reached + i * each});
+                          add[i], graph_weight(factor == 2.0f, add[i]), estimate + i * degree, reached + i * each});
     }
   }
   return py::make_tuple(estimates, reach);

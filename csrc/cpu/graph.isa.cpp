@@ -12,12 +12,13 @@ void graph_encode(const GraphEncode& job) {
   for (std::size_t j = 0; j < job.padded; ++j) job.edge[j] = job.to[j] - job.from[j];
   RabitqFactors factors;
   rabitq_encode(job.edge, job.padded, job.bits, &factors);
-  double along[8] = {}, signs[8] = {};
+  double along[8] = {}, signs[8] = {}, norm2[8] = {};
   for (std::size_t j = 0; j < job.padded; j += 8) {
     for (std::size_t lane = 0; lane < 8; ++lane) {
       const double anchor = double{job.from[j + lane]} + (job.centre != nullptr ? double{job.centre[j + lane]} : 0.0);
       const double edge = job.edge[j + lane];
       along[lane] += anchor * edge;
+      norm2[lane] += anchor * anchor;
       // The sign as it was coded, by arithmetic: a branch on it would be mispredicted every other time.
       signs[lane] += (2 * (job.bits[j / 8] >> lane & 1) - 1) * anchor;
     }
@@ -25,14 +26,16 @@ void graph_encode(const GraphEncode& job) {
   const auto fold = [](const double* s) { return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])); };
   const double off = double{factors.scale} * fold(signs);
   *job.scale = factors.scale;
-  *job.term = static_cast<float>(job.centre != nullptr ? off - fold(along) : 2.0 * off + factors.norm2);
+  const double length2 = fold(norm2);
+  const double shared = length2 > 0.0 ? (off - fold(along)) / length2 : 0.0;
+  *job.term = static_cast<float>(job.centre != nullptr ? shared : 2.0 * off + factors.norm2);
 }
 
 void graph_scan(const GraphScan& job) {
   const std::size_t columns = job.padded / 8;
   const RabitqQuery& query = *job.query;
   const F32 step = set_f32(query.factor * query.table.step), base = set_f32(query.factor * query.table.base);
-  const F32 offset = set_f32(job.add), threshold = set_f32(query.threshold);
+  const F32 offset = set_f32(job.add), weight = set_f32(job.weight), threshold = set_f32(query.threshold);
   for (std::size_t first = 0; first < job.degree; first += kBlockRows) {
     const std::uint8_t* block = job.blocks + first / kBlockRows * graph_block_bytes(job.padded);
     const auto* scales = reinterpret_cast<const std::uint16_t*>(block + columns * kBlockRows);
@@ -42,8 +45,8 @@ void graph_scan(const GraphScan& job) {
     for (std::size_t i = 0; i < kBlockRows; i += kF32Lanes) {
       F32 sum = load_u16_f32(sums.last[0] + i);
       if (columns > kFlushColumns) sum = add(load_f32(sums.before[0] + i), sum);
-      const F32 estimate =
-          sub(fma(fma(sum, step, base), load_bf16(scales + i), offset), load_bf16(scales + kBlockRows + i));
+      const F32 estimate = sub(fma(fma(sum, step, base), load_bf16(scales + i), offset),
+                               mul(weight, load_bf16(scales + kBlockRows + i)));
       store_f32(job.estimates + first + i, estimate);
       reach |= ge_mask(estimate, threshold) << i;
     }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/parallel.h"
+#include "common/sums.h"
 #include "index/graph_build.h"
 #include "tessella/errors.h"
 
@@ -12,7 +13,7 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kFewestEntries = 256, kMostEntries = 4096;
+constexpr std::size_t kFewestEntries = 64, kMostEntries = 4096;
 constexpr std::size_t kMostDegree = 256;
 constexpr std::size_t kMostGraphRows = (std::size_t{1} << 31) - 1;  // a walk marks rows by their highest bit
 
@@ -36,23 +37,27 @@ GraphParts::GraphParts(const GraphConfig& config, KernelsFn kernels)
 
 void GraphParts::refresh_entries() {
   const std::size_t n = ids.size(), padded = rows.padded();
-  const auto root = static_cast<std::size_t>(std::sqrt(static_cast<double>(n)));
+  const auto root = static_cast<std::size_t>(std::sqrt(static_cast<double>(n)) / 2.0);
   const std::size_t wanted = std::min(n, std::clamp(root, kFewestEntries, kMostEntries));
   const bool l2 = rows.config().metric == Metric::kL2;
   const std::size_t block_bytes = rabitq_block_bytes(padded, l2);
   entries.of = n;
   entries.rows.resize(wanted);
   entries.blocks.assign((wanted + kBlockRows - 1) / kBlockRows * block_bytes, 0);
-  std::vector<float> residual(padded);
+  std::vector<float> residual(padded), row(rows.config().dim);
   std::vector<std::uint8_t> bits(padded / 8);
+  double longest2 = 0.0;
   for (std::size_t i = 0; i < wanted; ++i) {
     entries.rows[i] = static_cast<std::uint32_t>(n * i / wanted);
     RabitqFactors factors;
-    rows.decode_residual(entries.rows[i], residual.data());
+    rows.decode(entries.rows[i], row.data());
+    longest2 = std::max(longest2, dot(row.data(), row.data(), row.size()));
+    rows.rotate(row.data(), 1, residual.data());
     rows.kernels().rabitq_encode(residual.data(), padded, bits.data(), &factors);
     put_b1(entries.blocks.data() + i / kBlockRows * block_bytes, i % kBlockRows, padded, bits.data(), factors.scale,
            factors.error, l2 ? std::optional(factors.norm2) : std::nullopt);
   }
+  entries.longest2 = static_cast<float>(longest2);
 }
 
 void GraphParts::keep_entries() {

@@ -28,6 +28,7 @@ struct GraphConfig {
 struct GraphEntries {
   std::vector<std::uint32_t> rows;
   std::vector<std::uint8_t> blocks;  // see tessella/rabitq.h
+  float longest2 = 0.0f;             // the largest squared length of a row
   std::size_t of = 0;                // rows there were when they were chosen
 };
 

@@ -9,12 +9,12 @@
 #include "common/random.h"
 #include "index/flat.h"
 #include "index/graph_edges.h"
+#include "index/graph_insert.h"
 #include "index/graph_walk.h"
 
 namespace tessella {
 
 namespace {
-
 constexpr std::size_t kLeafRows = 500;  // of a leaf, on average
 constexpr std::size_t kMostLeafRows = 2048;
 constexpr std::size_t kFanout = 4;      // leaves that a row lies in
@@ -54,8 +54,8 @@ void GraphBuild::run() {
   search_leaves(leaves());
   choose();
   link_back();
-  write();
   if (n_ > kMostLeafRows) {  // else every row has seen all the others
+    write();
     walk();
     choose();
     link_back();
@@ -152,7 +152,7 @@ void GraphBuild::walk() {
     std::vector<std::uint32_t> rows;
     std::vector<std::unique_ptr<GraphWalk>> walks;
     for (std::size_t w = 0; w < kWalksTogether; ++w) {
-      walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, kWalkEf, 1));
+      walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, kWalkEf, 1, GraphWalk::Stop::kVisited));
     }
     take_walks(walks, x_, parts_.rows.config().dim, first, last, [&](std::size_t i, GraphWalk& walk) {
       rows.clear();
@@ -260,19 +260,22 @@ void GraphBuild::reach_all() {
   }
 }
 
+// Edges that were written before stay as they are.
 void GraphBuild::write() {
   parts_.links.resize(n_);
+  for (std::size_t row = 0; row < n_; row += kChunkRows) parts_.links.record(row);  // nobody else's from here on
   for_rows([&](std::size_t first, std::size_t last) {
     EdgeWriter writer(parts_.rows, parts_.links);
+    std::vector<Neighbour> chosen;
     for (std::size_t i = first; i < last; ++i) {
       std::uint8_t* record = parts_.links.record(i);
-      parts_.links.clear(record);
-      const auto& near = edges_[i].near;
-      for (std::size_t lane = 0; lane < near.size(); ++lane) {
-        writer.write(record, lane, near[lane].row, values(i), values(near[lane].row));
-      }
+      if (!written_) parts_.links.clear(record);
+      chosen.clear();
+      for (const Near& each : edges_[i].near) chosen.push_back({each.distance, each.row, values(each.row)});
+      replace_neighbours(parts_.links, writer, record, values(i), chosen);
     }
   });
+  written_ = true;
 }
 
 }  // namespace tessella

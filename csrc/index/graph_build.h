@@ -50,6 +50,7 @@ class GraphBuild {
   std::vector<float> values_;            // (n, padded) residuals
   std::vector<std::vector<Near>> near_;  // candidates of each row, nearest first
   std::vector<Edges> edges_;
+  bool written_ = false;
 };
 
 }  // namespace tessella

@@ -81,7 +81,7 @@ void GraphInsert::find_edges(std::size_t first, std::size_t last) {
   EdgeWriter writer(parts_.rows, parts_.links);
   std::vector<std::unique_ptr<GraphWalk>> walks;
   for (std::size_t w = 0; w < std::min(kWalksTogether, last - first); ++w) {
-    walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, kWalkEf, 1));
+    walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, kWalkEf, 1, GraphWalk::Stop::kVisited));
   }
   // Those that come together, by one product.
   const std::size_t k = std::min(kTogetherNear + 1, n_);

@@ -37,7 +37,7 @@ void GraphIndex::search(const GraphRequest& request) const {
     const std::size_t first = asked.nq * task / tasks, last = asked.nq * (task + 1) / tasks;
     std::vector<std::unique_ptr<GraphWalk>> walks;
     for (std::size_t w = 0; w < std::min(kWalksTogether, last - first); ++w) {
-      walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, ef, k, request.allowed));
+      walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless, request.allowed));
     }
     take_walks(walks, queries.data(), dim, first, last, [&](std::size_t q, GraphWalk& walk) {
       std::vector<Ranked> ranked;
@@ -70,7 +70,7 @@ std::vector<std::vector<RangeHit>> GraphIndex::range_search(const float* queries
     const float* query = prepared.data() + q * config().dim;
     std::vector<Candidate> best;
     for (std::size_t k = std::max(ef, kRawFactor);; k *= 4) {  // until the last one met does not count
-      GraphWalk walk(parts_, scorer, room_for(parts_, k, k), std::min(k, parts_.size()));
+      GraphWalk walk(parts_, scorer, room_for(parts_, k, k), std::min(k, parts_.size()), GraphWalk::Stop::kVisited);
       walk.start(query);
       while (walk.step()) {
       }

@@ -1,21 +1,29 @@
 #include "index/graph_walk.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+
+#include "tessella/graph.h"
 
 namespace tessella {
 
 namespace {
 
+constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr std::size_t kStarts = 4;  // entries that a walk begins from
+constexpr float kSlack = 0.009f;    // times sqrt(ef): how much farther than the k-th best the next one may be
 
 }  // namespace
 
-GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, RowBitmap allowed)
+GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, Stop stop,
+                     RowBitmap allowed)
     : parts_(parts),
       scorer_(scorer),
       kernels_(parts.rows.kernels()),
       allowed_(allowed),
+      slack_(stop == Stop::kHopeless ? kSlack * std::sqrt(static_cast<float>(ef))
+                                     : std::numeric_limits<float>::infinity()),
       k_(k),
       everywhere_(ef >= parts.ids.size()),
       memory_(scorer.table_bytes()),
@@ -33,6 +41,7 @@ void GraphWalk::start(const float* query) {
   path_.clear();
   seen_.clear();
   best_ = TopK(k_, parts_.ids);
+  most_ = scorer_.l2() ? 0.0f : std::sqrt(tables_.raw_norm2 * parts_.entries.longest2);
   if (everywhere_) return;
   RabitqQuery entry = tables_.b1;
   entry.threshold = -std::numeric_limits<float>::infinity();
@@ -53,6 +62,15 @@ void GraphWalk::start(const float* query) {
   fetch_next();
 }
 
+// The estimate below which nothing is to be expected of a candidate: it falls so much farther behind the best score
+// there could be than the k-th best does (adaptive beam search, arXiv 2505.15636). That score is 0 for distances, and
+// the product of the query's and the longest row's length for inner products.
+float GraphWalk::worth() const {
+  const float kth = best_.threshold();
+  if (!(kth > kLowest)) return kLowest;
+  return std::max(kLowest, kth - slack_ * std::max(most_ - kth, 0.0f));
+}
+
 void GraphWalk::fetch_next() const {
   if (pool_.done()) return;
   parts_.links.fetch(pool_.peek());
@@ -61,6 +79,7 @@ void GraphWalk::fetch_next() const {
 
 bool GraphWalk::step() {
   if (pool_.done()) return false;
+  if (pool_.estimate(pool_.next()) < worth()) return false;
   const std::uint32_t row = pool_.take();
   ++visited_;
   path_.push_back(row);
@@ -76,9 +95,9 @@ void GraphWalk::visit_coded(std::uint32_t row) {
   ++scored_;
   offer(row, similarity);
   RabitqQuery query = tables_.b1;
-  query.threshold = pool_.threshold();
+  query.threshold = std::max(pool_.threshold(), worth());  // others would never be visited
   kernels_.graph_scan({parts_.links.blocks(row), parts_.links.degree(), parts_.rows.padded(), &query, similarity,
-                       estimates_.data(), reach_.data()});
+                       graph_weight(scorer_.l2(), similarity), estimates_.data(), reach_.data()});
   const auto neighbours = parts_.links.of(row);
   for (std::size_t block = 0; block < reach_.size(); ++block) {
     for (std::uint32_t mask = reach_[block]; mask != 0; mask &= mask - 1) {

@@ -40,6 +40,7 @@ class WalkPool {
     keys_[at] = key;
     next_ = std::min(next_, at);
   }
+  std::size_t next() const { return next_; }
   bool done() const { return next_ == size_; }
   std::uint32_t peek() const { return row(next_); }
   std::uint32_t take() {  // the best that was not taken yet
@@ -71,8 +72,11 @@ class WalkPool {
 
 class GraphWalk {
  public:
-  // With room for all rows nothing is walked: `finish` looks at every one.
-  GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, RowBitmap allowed = {});
+  // kHopeless: a walk ends where the next candidate is far beyond the k-th best, how far, ef decides; kVisited: only
+  // when it has been to all its candidates. With room for all rows nothing is walked: `finish` looks at every one.
+  enum class Stop { kHopeless, kVisited };
+  GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, Stop stop,
+            RowBitmap allowed = {});
 
   void start(const float* query);
   bool step();  // false: the walk is over
@@ -100,11 +104,14 @@ class GraphWalk {
   void score_all(const std::uint32_t* rows, std::size_t count, bool insert);
   void look_at_every_row();
   void fetch_next() const;
+  float worth() const;
 
   const GraphParts& parts_;
   const RowScorer& scorer_;
   const Kernels& kernels_;
   RowBitmap allowed_;
+  float slack_;
+  float most_ = 0.0f;  // the best score there could be
   std::size_t k_;
   bool everywhere_;
   AlignedBuffer memory_;
@@ -119,7 +126,7 @@ class GraphWalk {
   std::size_t visited_ = 0, scored_ = 0;
 };
 
-constexpr std::size_t kWalksTogether = 6;  // on one thread: more are as fast, and need more room
+constexpr std::size_t kWalksTogether = 4;  // on one thread: more are no faster
 
 // Walks for queries [first, last) of `queries`, several at a time; `ended(query, walk)` after each.
 template <typename Ended>

@@ -44,8 +44,9 @@ QueryTables RowScorer::tables_for(const float* query, std::uint8_t* memory) cons
 
   const float* centre = rows_.centre().data();
   kernels_.rotate_forward({rows_.signs().data(), query, 1, d, l2() ? centre : nullptr, rotated, nullptr});
-  const double norm2 = dot(rotated, rotated, padded);
-  tables.raw_norm2 = static_cast<float>(dot(query, query, d));
+  const double raw_norm2 = dot(query, query, d);
+  const double norm2 = l2() ? dot(rotated, rotated, padded) : raw_norm2;  // a rotation keeps lengths
+  tables.raw_norm2 = static_cast<float>(raw_norm2);
   tables.add = static_cast<float>(l2() ? -norm2 : dot(query, centre, d));
   kernels_.rabitq_table(rotated, padded, &tables.b1.table);
   tables.b1.factor = factor();

@@ -1,10 +1,12 @@
 // Estimates of a vertex's neighbours from inside its own block (Gou et al., SymphonyQG, arXiv 2411.12229).
 //
-// A vertex c keeps 1-bit codes (see rabitq.h) of the rotated edges r = o - c to its neighbours o, 32 of them a block.
-// The closer a walk comes to a query q, the shorter q - c and the smaller the error:
-//   similarity(q, o) ~ add + factor * scale * <s, q'> - term,   add = similarity(q, c)
-//   term = scale <s, a> - <r, a>        inner product, a = R(c)
-//        = 2 scale <s, a> + |r|^2       squared distance, a = R(c - centre)
+// A vertex c keeps 1-bit codes (see rabitq.h) of the rotated edges r = o - c to its neighbours o, 32 of them a block:
+//   similarity(q, o) ~ add + factor * scale * <s, q'> - weight * term,   add = similarity(q, c)
+// Squared distance: term = 2 scale <s, a> + |r|^2, a = R(c - centre), weight = 1. What is estimated is <q - c, r>, and
+// the closer a walk comes to the query, the shorter q - c and the smaller the error.
+// Inner product: term = (scale <s, a> - <r, a>) / |a|^2, a = R(c), weight = <q, c>. The term's expectation is 0, so any
+// share of it may be taken off; this one leaves <q - b, r> to be estimated, b being what of q lies along c, and no
+// other is as short. It does not matter how long the query is.
 //
 // Block of 32 neighbours: D/8 byte columns as in rabitq.h, 32 bf16 scales, 32 bf16 terms. A lane without a neighbour
 // has the term kNoTerm, which makes its estimate -inf. 8 bits of mantissa cost a hundredth of what 1 bit a dimension
@@ -33,12 +35,17 @@ struct GraphEncode {
 };
 using GraphEncodeFn = void (*)(const GraphEncode&);
 
+// Above 0, so that a lane without a neighbour stays at -inf.
+constexpr float kLeastWeight = 1e-30f;
+constexpr float graph_weight(bool l2, float add) { return l2 ? 1.0f : add > kLeastWeight ? add : kLeastWeight; }
+
 struct GraphScan {
   const std::uint8_t* blocks;  // `degree` / 32 blocks of graph_block_bytes
   std::size_t degree;
   std::size_t padded;
   const RabitqQuery* query;  // table, factor; threshold: what an estimate must reach to count
   float add;
+  float weight;          // graph_weight
   float* estimates;      // (degree)
   std::uint32_t* reach;  // (degree / 32): bit i of word b says that estimate 32 b + i reaches the threshold
 };

@@ -4,11 +4,13 @@ Gou et al., "SymphonyQG: Towards Symphonious Integration of Quantization and Gra
 Search", SIGMOD 2025 (arXiv 2411.12229). Of a vertex c and its neighbour o the rotated edge r = R(o - c) is coded as
 in rabitq.py. A walk that stands at c knows similarity(q, c), and sees o at
 
-    similarity(q, o) ~ similarity(q, c) + factor scale <s, q'> - term
-    factor = 1, q' = R(q),          term = scale <s, a> - <r, a>,     a = R(c)             inner product
-    factor = 2, q' = R(q - centre), term = 2 scale <s, a> + |r|^2,    a = R(c - centre)    squared distance
+    similarity(q, o) ~ similarity(q, c) + factor scale <s, q'> - weight term
 
-Only <q' - a, r> is estimated, which is short where the walk is near the query.
+    inner product:     factor = 1, q' = R(q),          a = R(c),          term = (scale <s, a> - <r, a>) / |a|^2
+    squared distance:  factor = 2, q' = R(q - centre), a = R(c - centre), term = 2 scale <s, a> + |r|^2
+
+Squared distance has the weight 1: only <q' - a, r> is estimated, which is short where the walk is near the query.
+Inner product has the weight <q, c>: what is estimated is the part of q that does not lie along c.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
 NO_TERM = 0x7F80  # bfloat16's infinity: the lane has no neighbour
+LEAST_WEIGHT = 1e-30  # above 0, so that such a lane stays at -inf
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,11 @@ def graph_encode(vertex: Floats, neighbours: Floats, centre: Floats | None = Non
     anchor = vertex.astype(np.float64) + (0 if centre is None else centre.astype(np.float64))
     anchors = np.broadcast_to(anchor, edges.shape)
     off = codes.scales.astype(np.float64) * sum_products(np.where(edges >= 0, 1.0, -1.0), anchors)
-    terms = 2 * off + codes.norms2 if centre is None else off - sum_products(anchors, edges)
+    if centre is None:
+        terms = 2 * off + codes.norms2
+    else:
+        norms2 = sum_products(anchors, anchors)
+        terms = np.where(norms2 > 0, off - sum_products(anchors, edges), 0) / np.where(norms2 > 0, norms2, 1)
     return GraphEdges(codes.bits, codes.scales, terms.astype(np.float32))
 
 
@@ -93,4 +100,5 @@ def graph_scan(query: Floats, blocks: Codes, add: float, metric: str) -> npt.NDA
     edges, table = unpack_blocks(blocks), rabitq_table(query)
     products = float(table.step) * rabitq_sums(table, edges.bits) + float(table.base)
     factor = 2.0 if metric == "l2" else 1.0
-    return np.asarray(float(add) + factor * edges.scales.astype(np.float64) * products - edges.terms)
+    weight = 1.0 if metric == "l2" else max(float(add), LEAST_WEIGHT)
+    return np.asarray(float(add) + factor * edges.scales.astype(np.float64) * products - weight * edges.terms)
