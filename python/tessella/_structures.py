@@ -221,7 +221,7 @@ class Graph:
         return state | {"columns": _joined_columns(state["columns"], self.engine.block_bytes)}
 
 
-_MADE = {"Flat": Flat, "IVF": Ivf, "Graph": Graph}
+_MADE: dict[str, type[Flat] | type[Ivf] | type[Graph]] = {"Flat": Flat, "IVF": Ivf, "Graph": Graph}
 
 
 class Codebooks:
@@ -265,8 +265,7 @@ def make_structure(config: IndexConfig, *, dim: int, metric: str, seed: int) -> 
 
 def knob_of(config: IndexConfig) -> str:
     """What users of such a structure call its effort; empty where there is none."""
-    knob: str = _MADE[config.structure].knob
-    return knob
+    return _MADE[config.structure].knob
 
 
 def _pq_tensors(state: State) -> list[_container.Tensor]:

@@ -106,12 +106,10 @@ def test_efforts_that_do_the_same_are_not_told_apart() -> None:
 def test_nothing_is_sought_between_long_walks_and_all_rows() -> None:
     curve = Calibration(k=10, queries=100, efforts=(10, 20, 2000), recalls=(0.5, 0.8, 1.0))
     assert (curve.effort_for(0.65), curve.effort_for(0.81), curve.effort_for(0.9)) == (15, 2000, 2000)
-    efforts: list[int] = []
-    measure(lambda effort: efforts.append(effort) or 0.5, Span(10, 300, 10_000), k=1, queries=1)
-    assert efforts[0] == 10 and efforts[-2] < 300 and efforts[-1] == 10_000
-    efforts.clear()
-    measure(lambda effort: efforts.append(effort) or effort / 20, Span(10, 300, 10_000), k=1, queries=1, enough=0.65)
-    assert efforts == [10, 11, 12, 13]
+    far = measure(lambda effort: 0.5, Span(10, 300, 10_000), k=1, queries=1).efforts
+    assert far[0] == 10 and 200 < far[-2] < 300 and far[-1] == 10_000
+    near = measure(lambda effort: effort / 20, Span(10, 300, 10_000), k=1, queries=1, enough=0.65)
+    assert near.efforts == (10, 11, 12, 13)
 
 
 # ---- misuse
