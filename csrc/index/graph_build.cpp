@@ -126,7 +126,7 @@ void GraphBuild::search_leaves(const Leaves& leaves) {
       for (std::size_t j = 0, count = 0; j < k && count < kLeafNear; ++j) {
         const Candidate& c = best[i * k + j];
         if (c.row < 0 || static_cast<std::size_t>(c.row) == i) continue;
-        to[count++] = {std::max(-c.similarity, 0.0f), members[static_cast<std::size_t>(c.row)]};
+        to[count++] = {std::max(0.0f, -c.similarity), members[static_cast<std::size_t>(c.row)]};
       }
     }
   });
@@ -167,7 +167,7 @@ void GraphBuild::walk() {
       kernels_.exact_score({values(i), nullptr, ScalarType::kF32, padded_, Metric::kL2, nullptr, rows.size(),
                             distances.data(), at.data()});
       near_[i].clear();
-      for (std::size_t j = 0; j < rows.size(); ++j) near_[i].push_back({-distances[j], rows[j]});
+      for (std::size_t j = 0; j < rows.size(); ++j) near_[i].push_back({std::max(0.0f, -distances[j]), rows[j]});
       std::sort(near_[i].begin(), near_[i].end());
       if (near_[i].size() > kMostNear) near_[i].resize(kMostNear);
     });

@@ -16,7 +16,7 @@ class GraphBuild {
 
  private:
   struct Near {
-    float distance;
+    float distance;  // a number, always: max(0, x) is one even where damaged codes make x none
     std::uint32_t row;
     bool operator<(const Near& other) const {
       return distance != other.distance ? distance < other.distance : row < other.row;

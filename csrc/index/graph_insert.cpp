@@ -127,7 +127,8 @@ void GraphInsert::link_back(Back& back, EdgeWriter& writer) const {
   const auto lanes = parts_.links.in(back.record.data());
   std::vector<std::uint32_t> rows(back.by);
   for (const std::uint32_t row : lanes) {
-    if (row != kNoRow && (row >= base_ || parts_.ids.named(row))) rows.push_back(row);
+    // a file's links may lead anywhere
+    if (row < base_ ? parts_.ids.named(row) : row < base_ + n_) rows.push_back(row);
   }
   std::sort(rows.begin(), rows.end());
   rows.erase(std::unique(rows.begin(), rows.end()), rows.end());

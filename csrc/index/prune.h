@@ -32,7 +32,10 @@ std::vector<Neighbour> neighbours_of(const float* own, const std::vector<std::ui
   kernels.exact_score(
       {own, memory.data(), ScalarType::kF32, dim, Metric::kL2, nullptr, rows.size(), similarities.data(), nullptr});
   std::vector<Neighbour> neighbours(rows.size());
-  for (std::size_t i = 0; i < rows.size(); ++i) neighbours[i] = {-similarities[i], rows[i], memory.data() + i * dim};
+  // max: damaged codes may give what is no number, and nothing can be sorted by that
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    neighbours[i] = {std::max(0.0f, -similarities[i]), rows[i], memory.data() + i * dim};
+  }
   std::sort(neighbours.begin(), neighbours.end(), [](const Neighbour& a, const Neighbour& b) {
     return a.distance != b.distance ? a.distance < b.distance : a.row < b.row;
   });

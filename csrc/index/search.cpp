@@ -36,7 +36,7 @@ void require_empty(const IdMap& ids, const char* operation) {
   throw Error(ErrorKind::kInvalidArgument, std::string(operation) +
                                                ": expected an empty index, since stored codes depend on what training "
                                                "finds; got one of " +
-                                               std::to_string(ids.size()) + " rows");
+                                               std::to_string(ids.size() - ids.nameless()) + " rows");
 }
 
 void require_pq(const Rows& rows, const char* operation) {

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tessella import _container, _core
+from tessella.calibration import Span
 from tessella.config import IndexConfig
 from tessella.pq import ProductQuantizer
 
@@ -21,6 +22,9 @@ Progress: TypeAlias = Callable[[float], None] | None
 
 _PQ_ROWS = 65_536  # that codebooks are learnt from
 _ERROR_ROWS = 4096  # that their error is measured on
+_SHORT_WALK = 256  # efforts of a graph that are always measured
+_LONG_WALK = 32  # … and those up to one in so many rows
+_RAW = ("F32", "F16", "BF16", "UINT8")
 
 
 class Structure(Protocol):
@@ -33,6 +37,9 @@ class Structure(Protocol):
     @property
     def most_effort(self) -> int:
         """Effort at which a search looks at everything; 0 where it always does."""
+
+    def span(self, k: int) -> Span:
+        """Efforts that are worth measuring for the k best."""
 
     def train(self, x: Floats, threads: int, progress: Progress) -> None: ...
 
@@ -65,6 +72,9 @@ class Flat:
     @property
     def most_effort(self) -> int:
         return 0
+
+    def span(self, k: int) -> Span:
+        return Span(0, 0, 0)
 
     def train(self, x: Floats, threads: int, progress: Progress) -> None:
         self.engine.train(x)
@@ -106,6 +116,9 @@ class Ivf:
     @property
     def most_effort(self) -> int:
         return max(1, int(self.engine.lists()))
+
+    def span(self, k: int) -> Span:
+        return Span(1, self.most_effort, self.most_effort)
 
     def train(self, x: Floats, threads: int, progress: Progress) -> None:
         self.engine.train(x, threads, progress)
@@ -170,11 +183,20 @@ class Graph:
         self.engine: Any = _core.GraphIndex(
             dim=dim, metric=metric, codecs=list(config.codecs), seed=seed, degree=config.degree
         )
+        self.codecs = config.codecs
         self.default_effort = 64
 
     @property
     def most_effort(self) -> int:
         return max(1, len(self.engine))
+
+    def span(self, k: int) -> Span:
+        # A walk keeps k candidates at least, four times as many where a raw codec re-scores them. Each visit looks at
+        # 32 edges or more, so a long walk costs more than all rows do long before it has been everywhere.
+        most = self.most_effort
+        rescored = len(self.codecs) > 1 + ("B1" in self.codecs) and self.codecs[-1] in _RAW
+        least = min(most, 4 * k if rescored else k)
+        return Span(least, max(least + 1, _SHORT_WALK, most // _LONG_WALK), most)
 
     def train(self, x: Floats, threads: int, progress: Progress) -> None:
         self.engine.train(x)
@@ -199,7 +221,7 @@ class Graph:
         return state | {"columns": _joined_columns(state["columns"], self.engine.block_bytes)}
 
 
-_MADE = {"Flat": Flat, "IVF": Ivf, "Graph": Graph}
+_MADE: dict[str, type[Flat] | type[Ivf] | type[Graph]] = {"Flat": Flat, "IVF": Ivf, "Graph": Graph}
 
 
 class Codebooks:
@@ -239,6 +261,11 @@ def make_structure(config: IndexConfig, *, dim: int, metric: str, seed: int) -> 
     """The structure that a config names."""
     made: Callable[..., Structure] = _MADE[config.structure]
     return made(config, dim=dim, metric=metric, seed=seed)
+
+
+def knob_of(config: IndexConfig) -> str:
+    """What users of such a structure call its effort; empty where there is none."""
+    return _MADE[config.structure].knob
 
 
 def _pq_tensors(state: State) -> list[_container.Tensor]:

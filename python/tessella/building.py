@@ -15,6 +15,7 @@ from tessella._arrays import Input, as_float32, as_ids, as_rows
 from tessella._backend import resolve_threads, whole_number
 from tessella._progress import Progress, shown
 from tessella._quantizer import float_rows, float_slices
+from tessella._structures import knob_of
 from tessella.calibration import Calibration, check_recall, measure
 from tessella.config import IndexConfig
 from tessella.errors import InvalidArgument, RecallWarning
@@ -29,6 +30,7 @@ _QUERIES = 2_000  # rows that stand in for queries where there are none
 _FEW_ROWS = 20_000  # below, looking at every row is fast enough
 _FINE_RECALL = 0.98  # from here on 8-bit codes may not do
 _TIMED_ROUNDS = 3
+_LONG_S = 0.5  # a round that took so long is not told from its like by a few ms, and not repeated
 _QUERIES_AT_ONCE = 256  # scored in float64
 _TOLERANCE = 1e-6  # of a score: rows that tie with the last true one count
 _ID_BYTES = 24  # an id of one's own and its place in the lookup table, at most
@@ -39,6 +41,7 @@ _MOST_K = 2_047  # one less than a search may ask for: a row that stands in for 
 class Trial:
     """A spec as it did on the sample; `queries_per_s` at the recall that was asked for, None where it fell short.
 
+    `best_recall` is that of the efforts tried: rising ones, until one reaches what was asked for.
     Over more rows than the sample has all are slower, and those that look at every row the most; the choice counts
     with that.
     """
@@ -52,7 +55,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What `Index.build` chose and why. `recall` is what the queries saw on the whole index at `effort` (nprobe, ef)."""
+    """What `Index.build` chose and why. `recall` is what the queries saw on the whole index at `effort`: nprobe, ef."""
 
     spec: str
     effort: int
@@ -60,7 +63,11 @@ class BuildReport:
     target: float
     k: int
     trials: tuple[Trial, ...]
-    knob: str = ""
+
+    @property
+    def knob(self) -> str:
+        """What the chosen spec calls its effort: `nprobe`, `ef`, or nothing."""
+        return knob_of(IndexConfig.parse(self.spec))
 
     def __str__(self) -> str:
         effort = f", {self.knob} {self.effort}" if self.knob else ""
@@ -121,7 +128,7 @@ def build(
                 break
             left.remove(chosen)
         step(0.9)
-        whole = _Exam.over(rows, asked, metric, wanted, count)
+        whole = exam if sample is rows else _Exam.over(rows, asked, metric, wanted, count)
         calibration = whole.calibrate(index, index.ids if row_ids is None else row_ids, count)
         index.adopt(calibration, target)
         step(1.0)
@@ -132,7 +139,7 @@ def build(
             RecallWarning,
             stacklevel=3,
         )
-    index.report = BuildReport(chosen.spec, index.effort, expected, target, wanted, tuple(trials), index.knob)
+    index.report = BuildReport(chosen.spec, index.effort, expected, target, wanted, tuple(trials))
     return index
 
 
@@ -153,14 +160,21 @@ class _Exam:
         which = np.sort(np.random.default_rng(1).permutation(rows.n)[: min(_QUERIES, max(1, rows.n // 10))])
         return cls(rows, _take(rows, which), which.astype(np.int64), metric, k, threads)
 
-    def calibrate(self, index: Index, ids: Ids, threads: int) -> Calibration:
-        """Recall by effort of an index whose ids are those of the rows, in their order."""
+    def calibrate(self, index: Index, ids: Ids, threads: int, enough: float | None = None) -> Calibration:
+        """Recall by effort of an index whose ids are those of the rows, in their order.
+
+        With `enough` only up to there, and a graph only by walks: to look at all of its rows is no way to use one.
+        """
+        span = index._structure.span(self.k + (self.own is not None))
+        if enough is not None:
+            span = span._replace(most=min(span.stepped, span.most))
         place = {int(id): row for row, id in enumerate(ids)} if not _counts_up(ids) else None
         return measure(
             lambda effort: self.recall(index, effort, place, threads),
-            index.most_effort,
+            span,
             k=self.k,
             queries=len(self.q),
+            enough=np.inf if enough is None else enough,
         )
 
     def recall(self, index: Index, effort: int, place: dict[int, int] | None, threads: int) -> float:
@@ -204,7 +218,7 @@ def _candidates(n: int, target: float, bounded: bool) -> list[str]:
 def _try(spec: str, exam: _Exam, target: float, own: dict[str, int], threads: int) -> Trial:
     index = Index(spec, dim=exam.rows.d, metric=exam.metric, **own)
     index.add(_take(exam.rows, slice(None)), threads=threads)
-    calibration = exam.calibrate(index, index.ids, threads)
+    calibration = exam.calibrate(index, index.ids, threads, enough=target)
     index.adopt(calibration, target)
     speed = None
     if calibration.reaches(target):
@@ -213,6 +227,8 @@ def _try(spec: str, exam: _Exam, target: float, own: dict[str, int], threads: in
             start = time.perf_counter()
             index.search(exam.q, exam.k, threads=threads)
             seconds.append(time.perf_counter() - start)
+            if seconds[-1] > _LONG_S:
+                break
         speed = len(exam.q) / min(seconds)
     return Trial(spec, index.nbytes / len(index), max(calibration.recalls), index.effort, speed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,25 @@ from tessella.errors import InvalidArgument, UnsupportedType
 
 _EVERY = 16  # efforts up to here are all measured, larger ones in steps of a fifth
 _STEP = 1.2
+_LARGE = 128  # from here on of two fifths: the last few steps are what a measurement costs
+_LARGE_STEP = 1.4
+_GAP = 2.0  # efforts so far apart have nothing between them that is worth its cost
 _ENOUGH = 3  # efforts in a row that add nothing end the measurement
 _LEAST_GAIN = 2e-4
 _IDLE_RECALL = 0.9  # below it a pause means nothing
 
 
+class Span(NamedTuple):
+    """Efforts that differ in what they do: from `least` in steps up to `stepped`, then `most`, which looks at all."""
+
+    least: int
+    stepped: int
+    most: int
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """Recall of the true k best at rising effort (`nprobe`), as measured on some queries.
+    """Recall of the true k best at rising effort (`nprobe`, `ef`), as measured on some queries.
 
     >>> curve = Calibration(k=10, queries=1000, efforts=(1, 2, 4), recalls=(0.7, 0.9, 0.96))
     >>> curve.effort_for(0.93), curve.reaches(0.97)
@@ -45,6 +56,8 @@ class Calibration:
                 if place == 0 or reached <= best:
                     return effort
                 below = self.efforts[place - 1]
+                if effort > _GAP * below and effort > below + 1:
+                    return effort
                 share = (recall - best) / (reached - best)
                 return min(effort, math.ceil(below + share * (effort - below) - 1e-9))  # 3.0000000000000004 is 3
             best = max(best, reached)
@@ -70,16 +83,18 @@ class Calibration:
         return cls(k, queries, efforts, tuple(map(float, recalls)))
 
 
-def measure(recall_at: Callable[[int], float], most_effort: int, *, k: int, queries: int) -> Calibration:
-    """Recall at rising effort until it rises no more."""
+def measure(
+    recall_at: Callable[[int], float], span: Span, *, k: int, queries: int, enough: float = math.inf
+) -> Calibration:
+    """Recall at rising effort until it rises no more, or is `enough`."""
     efforts: list[int] = []
     recalls: list[float] = []
     idle = 0
-    for effort in _efforts(most_effort):
+    for effort in _efforts(span):
         efforts.append(effort)
         recalls.append(recall_at(effort))
         idle = idle + 1 if len(recalls) > 1 and recalls[-1] < max(recalls[:-1]) + _LEAST_GAIN else 0
-        if idle == _ENOUGH and recalls[-1] > _IDLE_RECALL:
+        if recalls[-1] >= enough or (idle == _ENOUGH and recalls[-1] > _IDLE_RECALL):
             break
     return Calibration(k, queries, tuple(efforts), tuple(recalls))
 
@@ -102,9 +117,10 @@ def check_recall(recall: float, operation: str) -> float:
     return value
 
 
-def _efforts(most: int) -> Iterator[int]:
-    effort = 1 if most > 0 else 0
-    while effort < most:
+def _efforts(span: Span) -> Iterator[int]:
+    effort = span.least
+    while effort < min(span.stepped, span.most):
         yield effort
-        effort = effort + 1 if effort < _EVERY else math.ceil(effort * _STEP)
-    yield most
+        step = _STEP if effort < _LARGE else _LARGE_STEP
+        effort = effort + 1 if effort < _EVERY else math.ceil(effort * step)
+    yield span.most

@@ -428,7 +428,7 @@ class Index:
             parts = self._search(rows, wanted, threads, 1.9, effort, "calibrate")
             return share_found(np.concatenate([part[0] for part in parts]), true_ids)
 
-        self._calibration = measure(recall_at, most, k=wanted, queries=rows.n)
+        self._calibration = measure(recall_at, self._structure.span(wanted), k=wanted, queries=rows.n)
         return self._calibration
 
     def adopt(self, calibration: Calibration, recall: float) -> None:

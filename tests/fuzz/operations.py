@@ -1,6 +1,6 @@
 """Random adds, removals, updates and searches on an index, step by step beside plain NumPy arrays.
 
-    python -m tests.fuzz.operations --operations 100000 --seed 1 --spec IVF16+SOAR,B1+F32
+    python -m tests.fuzz.operations --operations 100000 --seed 1 --spec IVF16+SOAR,B1+F32  # or Graph32,B1+F32
 
 Rows are small whole numbers, so scores have no rounding, ties are many, and every search has one right answer: it
 looks into all lists and keeps every error bound. Between the steps the index is compacted, pickled, saved and loaded.
@@ -128,7 +128,7 @@ class Pair:
 
     def _searches(self) -> None:
         q, k = self.rows(int(self.rng.integers(1, 6))), int(self.rng.integers(1, 25))
-        effort = {} if self.index.config.structure == "Flat" else {"nprobe": 1 << 20}
+        effort = {self.index.knob: 1 << 20} if self.index.knob else {}
         found = self.index.search(q, k, epsilon=100, threads=int(self.rng.integers(1, 3)), **effort)
         ids, scores = self.best(q, k)
         np.testing.assert_array_equal(found.ids, ids)

@@ -19,6 +19,7 @@ from tests.fuzz.mutations import join, repaired, split
 
 N, D = 50, 70
 SPECS = ["Flat", "Flat,F16", "Flat,BF16", "Flat,B1", "Flat,U8", "Flat,B1+U8", "Flat,B1+N4"]
+SPECS += ["Graph32", "Graph32,B1+U8"]
 
 
 @pytest.fixture

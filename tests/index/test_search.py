@@ -135,7 +135,7 @@ def test_zero_vectors_score_zero_under_cosine(level: str) -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e15])
-@pytest.mark.parametrize("spec", ["Flat", "Flat,B1+U8", "Flat,B1+N4"])
+@pytest.mark.parametrize("spec", ["Flat", "Flat,B1+U8", "Flat,B1+N4", "Graph32"])
 def test_huge_and_tiny_values_keep_their_order(level: str, rng: np.random.Generator, spec: str, scale: float) -> None:
     x, q = clustered(rng, 500, 64), clustered(rng, 10, 64)
     plain, scaled = (ts.Index(spec, dim=64, metric="l2") for _ in range(2))
