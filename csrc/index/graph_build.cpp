@@ -180,7 +180,7 @@ void GraphBuild::choose_from(std::size_t row, const std::vector<Near>& candidate
   work.clear();
   for (const Near& each : candidates) work.push_back({each.distance, each.row, values(each.row)});
   Edges& edges = edges_[row];
-  edges.wanted = prune(kernels_, padded_, work, degree_);
+  edges.wanted = prune(kernels_, padded_, static_cast<std::uint32_t>(row), work, degree_);
   edges.near.clear();
   for (const Neighbour& each : work) edges.near.push_back({each.distance, each.row});
 }

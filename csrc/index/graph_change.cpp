@@ -51,7 +51,7 @@ void relink(const GraphParts& from, GraphParts& to, std::size_t threads) {
       std::vector<Neighbour> chosen = neighbours_of(
           own.data(), rows, [&](std::uint32_t row, float* out) { from.rows.decode_residual(row, out); }, kernels,
           padded, values);
-      prune(kernels, padded, chosen, from.links.degree());
+      prune(kernels, padded, static_cast<std::uint32_t>(i), chosen, from.links.degree());
       replace_neighbours(to.links, writer, to.links.record(i), own.data(), chosen);
     }
   });

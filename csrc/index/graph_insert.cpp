@@ -107,7 +107,8 @@ void GraphInsert::find_edges(std::size_t first, std::size_t last) {
     const float* own = values_.data() + i * padded_;
     candidates = neighbours_of(
         own, rows, [&](std::uint32_t row, float* out) { values_of(row, out); }, kernels_, padded_, values);
-    const std::size_t wanted = prune(kernels_, padded_, candidates, parts_.links.degree());
+    const std::size_t wanted =
+        prune(kernels_, padded_, static_cast<std::uint32_t>(base_ + i), candidates, parts_.links.degree());
     std::uint8_t* record = records_.data() + i * parts_.links.record_bytes();
     parts_.links.clear(record);
     for (std::size_t lane = 0; lane < candidates.size(); ++lane) {
@@ -136,7 +137,7 @@ void GraphInsert::link_back(Back& back, EdgeWriter& writer) const {
   values_of(back.row, own.data());
   std::vector<Neighbour> candidates = neighbours_of(
       own.data(), rows, [&](std::uint32_t row, float* out) { values_of(row, out); }, kernels_, padded_, values);
-  if (candidates.size() > parts_.links.degree()) prune(kernels_, padded_, candidates, parts_.links.degree());
+  if (candidates.size() > parts_.links.degree()) prune(kernels_, padded_, back.row, candidates, parts_.links.degree());
   replace_neighbours(parts_.links, writer, back.record.data(), own.data(), candidates);
 }
 

@@ -39,6 +39,7 @@ void GraphIndex::search(const GraphRequest& request) const {
     for (std::size_t w = 0; w < std::min(kWalksTogether, last - first); ++w) {
       walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless, request.allowed));
     }
+    if (walks.size() == 1) walks.front()->go_alone();
     take_walks(walks, queries.data(), dim, first, last, [&](std::size_t q, GraphWalk& walk) {
       std::vector<Ranked> ranked;
       for (const Candidate& c : walk.finish()) ranked.push_back({c, c.similarity});
@@ -69,13 +70,13 @@ std::vector<std::vector<RangeHit>> GraphIndex::range_search(const float* queries
   parallel_for(nq, threads, [&](std::size_t q) {
     const float* query = prepared.data() + q * config().dim;
     std::vector<Candidate> best;
-    for (std::size_t k = std::max(ef, kRawFactor);; k *= 4) {  // until the last one met does not count
+    for (std::size_t k = std::max(ef, kRawFactor);; k *= 4) {  // until no more than half of those met count
       GraphWalk walk(parts_, scorer, room_for(parts_, k, k), std::min(k, parts_.size()), GraphWalk::Stop::kVisited);
       walk.start(query);
       while (walk.step()) {
       }
       best = walk.finish();
-      if (k >= parts_.size() || best.back().similarity < sign * threshold) break;
+      if (k >= parts_.size() || best[best.size() / 2].similarity < sign * threshold) break;
     }
     std::vector<Ranked> ranked;
     for (const Candidate& c : best) ranked.push_back({c, c.similarity});

@@ -12,7 +12,14 @@ namespace {
 
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr std::size_t kStarts = 4;  // entries that a walk begins from
-constexpr float kSlack = 0.009f;    // times sqrt(ef): how much farther than the k-th best the next one may be
+// How much farther behind the best score there could be than the k-th best a candidate may fall: kSlack sqrt(ef), and
+// more in few dimensions, where estimates from 1 bit each are less to be trusted.
+constexpr float kSlack = 0.009f;
+constexpr float kTrusted = 256.0f;  // dimensions
+
+float slack_of(std::size_t ef, std::size_t padded) {
+  return kSlack * std::sqrt(static_cast<float>(ef) * std::max(1.0f, kTrusted / static_cast<float>(padded)));
+}
 
 }  // namespace
 
@@ -22,8 +29,7 @@ GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size
       scorer_(scorer),
       kernels_(parts.rows.kernels()),
       allowed_(allowed),
-      slack_(stop == Stop::kHopeless ? kSlack * std::sqrt(static_cast<float>(ef))
-                                     : std::numeric_limits<float>::infinity()),
+      slack_(stop == Stop::kHopeless ? slack_of(ef, parts.rows.padded()) : std::numeric_limits<float>::infinity()),
       k_(k),
       everywhere_(ef >= parts.ids.size()),
       memory_(scorer.table_bytes()),
@@ -71,10 +77,15 @@ float GraphWalk::worth() const {
   return std::max(kLowest, kth - slack_ * std::max(most_ - kth, 0.0f));
 }
 
+void GraphWalk::fetch(std::uint32_t row) const {
+  parts_.links.fetch(row);
+  if (parts_.links.coded()) scorer_.fetch(row);
+}
+
 void GraphWalk::fetch_next() const {
   if (pool_.done()) return;
-  parts_.links.fetch(pool_.peek());
-  if (parts_.links.coded()) scorer_.fetch(pool_.peek());
+  fetch(pool_.peek());
+  if (alone_ && pool_.after() < pool_.size()) fetch(pool_.row(pool_.after()));
 }
 
 bool GraphWalk::step() {

@@ -43,6 +43,12 @@ class WalkPool {
   std::size_t next() const { return next_; }
   bool done() const { return next_ == size_; }
   std::uint32_t peek() const { return row(next_); }
+  // The one that will be the best once the best was taken, as far as is known; size() where there is none.
+  std::size_t after() const {
+    std::size_t i = next_ + 1;
+    while (i < size_ && (keys_[i] & kTaken) != 0) ++i;
+    return std::min(i, size_);
+  }
   std::uint32_t take() {  // the best that was not taken yet
     keys_[next_] |= kTaken;
     const std::uint32_t best = row(next_);
@@ -78,6 +84,8 @@ class GraphWalk {
   GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, Stop stop,
             RowBitmap allowed = {});
 
+  // A walk that is alone on its thread asks for the memory of the step after the next one, too.
+  void go_alone() { alone_ = true; }
   void start(const float* query);
   bool step();  // false: the walk is over
   // The k best of the rows that were scored, best first. Looks at every row where the walk has met fewer than k.
@@ -104,6 +112,7 @@ class GraphWalk {
   void score_all(const std::uint32_t* rows, std::size_t count, bool insert);
   void look_at_every_row();
   void fetch_next() const;
+  void fetch(std::uint32_t row) const;
   float worth() const;
 
   const GraphParts& parts_;
@@ -113,7 +122,7 @@ class GraphWalk {
   float slack_;
   float most_ = 0.0f;  // the best score there could be
   std::size_t k_;
-  bool everywhere_;
+  bool everywhere_, alone_ = false;
   AlignedBuffer memory_;
   QueryTables tables_;
   WalkPool pool_, first_;

