@@ -69,6 +69,22 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "hnswlib:M=16",
         "hnswlib:M=32",
     ),
+    # graphs
+    "graph": (
+        "tessella:Graph32,B1+U8",
+        "tessella:Graph32,B1+F16",
+        "tessella:Graph32,U8",
+        "rabitqlib:symqg,degree=32",
+        "rabitqlib:symqg,degree=32,bits=8",
+        "rabitqlib:symqg,degree=64",
+        "svs:vamana,data=f16,R=64",
+        "faiss:HNSW32,SQ8",
+        "faiss:HNSW32,Flat",
+        "hnswlib:M=32",
+        "usearch:f16,M=32",
+        "pyvsag:sq8_uniform",
+        "scann:T=0.2,soar=1.5",
+    ),
     # one index of each peer, quick to build: does the harness work here?
     "quick": (
         "tessella:Flat,B1+U8",

@@ -112,35 +112,40 @@ void GraphBuild::search_leaves(const Leaves& leaves) {
     for (const std::uint32_t row : leaves[l]) visit[l].push_back(met[row]++);
   }
   for (std::size_t i = 0; i < n_; ++i) near_[i].assign(met[i] * kLeafNear, {0.0f, kNoRow});
-  parallel_for(leaves.size(), threads_, [&](std::size_t l) {
-    const auto& members = leaves[l];
-    const std::size_t m = members.size(), k = std::min(kLeafNear + 1, m);
-    std::vector<float> rows(m * padded_);
-    for (std::size_t i = 0; i < m; ++i) std::copy_n(values(members[i]), padded_, rows.data() + i * padded_);
-    std::vector<Candidate> best(m * k, Candidate{-std::numeric_limits<float>::infinity(), -1});
-    AlignedBuffer scratch(kernels_.exact_topk_scratch(m, m, padded_, k));
-    kernels_.exact_topk({rows.data(), m, rows.data(), ScalarType::kF32, m, padded_, Metric::kL2, 0, nullptr, k,
-                         best.data(), scratch.data(), nullptr});
-    for (std::size_t i = 0; i < m; ++i) {
-      Near* to = near_[members[i]].data() + visit[l][i] * kLeafNear;
-      for (std::size_t j = 0, count = 0; j < k && count < kLeafNear; ++j) {
-        const Candidate& c = best[i * k + j];
-        if (c.row < 0 || static_cast<std::size_t>(c.row) == i) continue;
-        to[count++] = {std::max(0.0f, -c.similarity), members[static_cast<std::size_t>(c.row)]};
-      }
-    }
-  });
+  parallel_for(leaves.size(), threads_, [&](std::size_t l) { search_leaf(leaves[l], visit[l]); });
   for_rows([&](std::size_t first, std::size_t last) {
     for (std::size_t i = first; i < last; ++i) {
-      auto& near = near_[i];
-      std::erase_if(near, [](const Near& each) { return each.row == kNoRow; });
-      std::sort(near.begin(), near.end(),
-                [](const Near& a, const Near& b) { return a.row != b.row ? a.row < b.row : a.distance < b.distance; });
-      near.erase(std::unique(near.begin(), near.end(), [](const Near& a, const Near& b) { return a.row == b.row; }),
-                 near.end());
-      std::sort(near.begin(), near.end());
+      std::erase_if(near_[i], [](const Near& each) { return each.row == kNoRow; });
+      drop_repeats(near_[i]);
     }
   });
+}
+
+void GraphBuild::search_leaf(const std::vector<std::uint32_t>& members, const std::vector<std::uint32_t>& visit) {
+  const std::size_t m = members.size(), k = std::min(kLeafNear + 1, m);
+  std::vector<float> rows(m * padded_);
+  for (std::size_t i = 0; i < m; ++i) std::copy_n(values(members[i]), padded_, rows.data() + i * padded_);
+  std::vector<Candidate> best(m * k, Candidate{-std::numeric_limits<float>::infinity(), -1});
+  AlignedBuffer scratch(kernels_.exact_topk_scratch(m, m, padded_, k));
+  kernels_.exact_topk({rows.data(), m, rows.data(), ScalarType::kF32, m, padded_, Metric::kL2, 0, nullptr, k,
+                       best.data(), scratch.data(), nullptr});
+  for (std::size_t i = 0; i < m; ++i) {
+    Near* to = near_[members[i]].data() + visit[i] * kLeafNear;
+    for (std::size_t j = 0, count = 0; j < k && count < kLeafNear; ++j) {
+      const Candidate& c = best[i * k + j];
+      if (c.row < 0 || static_cast<std::size_t>(c.row) == i) continue;
+      to[count++] = {std::max(0.0f, -c.similarity), members[static_cast<std::size_t>(c.row)]};
+    }
+  }
+}
+
+// Each row once, nearest first.
+void GraphBuild::drop_repeats(std::vector<Near>& near) {
+  std::sort(near.begin(), near.end(),
+            [](const Near& a, const Near& b) { return a.row != b.row ? a.row < b.row : a.distance < b.distance; });
+  near.erase(std::unique(near.begin(), near.end(), [](const Near& a, const Near& b) { return a.row == b.row; }),
+             near.end());
+  std::sort(near.begin(), near.end());
 }
 
 // What each row meets when it is looked for, and the neighbours it has.
@@ -207,11 +212,7 @@ void GraphBuild::link_back() {
       std::sort(all[i].begin(), all[i].end());
       if (all[i].size() > kMostBack) all[i].resize(kMostBack);
       all[i].insert(all[i].end(), edges_[i].near.begin(), edges_[i].near.end());
-      std::sort(all[i].begin(), all[i].end(), [](const Near& a, const Near& b) { return a.row < b.row; });
-      all[i].erase(
-          std::unique(all[i].begin(), all[i].end(), [](const Near& a, const Near& b) { return a.row == b.row; }),
-          all[i].end());
-      std::sort(all[i].begin(), all[i].end());
+      drop_repeats(all[i]);
       choose_from(i, all[i], work);
     }
   });
@@ -263,7 +264,7 @@ void GraphBuild::reach_all() {
 // Edges that were written before stay as they are.
 void GraphBuild::write() {
   parts_.links.resize(n_);
-  for (std::size_t row = 0; row < n_; row += kChunkRows) parts_.links.record(row);  // nobody else's from here on
+  parts_.links.own();
   for_rows([&](std::size_t first, std::size_t last) {
     EdgeWriter writer(parts_.rows, parts_.links);
     std::vector<Neighbour> chosen;

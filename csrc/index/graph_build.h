@@ -34,6 +34,8 @@ class GraphBuild {
 
   Leaves leaves() const;
   void search_leaves(const Leaves& leaves);
+  void search_leaf(const std::vector<std::uint32_t>& members, const std::vector<std::uint32_t>& visit);
+  static void drop_repeats(std::vector<Near>& near);
   void walk();
   void choose();
   void choose_from(std::size_t row, const std::vector<Near>& candidates, std::vector<Neighbour>& work);

@@ -1,6 +1,7 @@
 // Adding to a graph, taking rows away, and giving up what was taken away.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "common/parallel.h"
@@ -18,40 +19,47 @@ constexpr std::size_t kRebuildShare = 4;     // where one in so many is to be gi
 constexpr std::size_t kVia = 16;             // neighbours of a removed row that take its place among the candidates
 constexpr std::size_t kTaskRows = 64;
 
-// Removed rows no longer lead anywhere: who linked to one looks among its neighbours. Reads `from`, writes `to`.
+// A row's candidates once removed rows no longer lead anywhere: its neighbours and, in the place of those that were
+// removed, theirs. Nothing where none was removed.
+std::optional<std::vector<std::uint32_t>> around(const GraphParts& parts, std::size_t row) {
+  const auto lives = [&](std::uint32_t other) {
+    return other < parts.ids.size() && other != row && parts.ids.named(other);
+  };
+  std::vector<std::uint32_t> rows;
+  bool whole = true;
+  for (const std::uint32_t neighbour : parts.links.of(row)) {
+    if (neighbour >= parts.ids.size()) continue;
+    if (lives(neighbour)) {
+      rows.push_back(neighbour);
+      continue;
+    }
+    whole = false;
+    std::size_t via = 0;
+    for (const std::uint32_t next : parts.links.of(neighbour)) {
+      if (lives(next) && via++ < kVia) rows.push_back(next);
+    }
+  }
+  if (whole) return {};
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  return rows;
+}
+
+// Those who linked to removed rows choose anew. Reads `from`, writes `to`.
 void relink(const GraphParts& from, GraphParts& to, std::size_t threads) {
   const std::size_t n = from.ids.size(), padded = from.rows.padded();
-  const Kernels& kernels = from.rows.kernels();
-  for (std::size_t row = 0; row < n; row += kChunkRows) to.links.record(row);  // nobody else's from here on
-  const auto lives = [&](std::uint32_t row) { return row < n && from.ids.named(row); };
+  to.links.own();
   parallel_for((n + kTaskRows - 1) / kTaskRows, threads, [&](std::size_t task) {
     EdgeWriter writer(from.rows, from.links);
-    std::vector<std::uint32_t> rows;
     std::vector<float> own(padded), values;
     for (std::size_t i = task * kTaskRows; i < std::min(n, (task + 1) * kTaskRows); ++i) {
       if (!from.ids.named(i)) continue;
-      rows.clear();
-      bool whole = true;
-      for (const std::uint32_t row : from.links.of(i)) {
-        if (row >= n) continue;
-        if (lives(row)) {
-          rows.push_back(row);
-          continue;
-        }
-        whole = false;
-        std::size_t via = 0;
-        for (const std::uint32_t next : from.links.of(row)) {
-          if (lives(next) && next != i && via++ < kVia) rows.push_back(next);
-        }
-      }
-      if (whole) continue;
-      std::sort(rows.begin(), rows.end());
-      rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+      const auto rows = around(from, i);
+      if (!rows) continue;
       from.rows.decode_residual(i, own.data());
-      std::vector<Neighbour> chosen = neighbours_of(
-          own.data(), rows, [&](std::uint32_t row, float* out) { from.rows.decode_residual(row, out); }, kernels,
-          padded, values);
-      prune(kernels, padded, static_cast<std::uint32_t>(i), chosen, from.links.degree());
+      const auto values_of = [&](std::uint32_t row, float* out) { from.rows.decode_residual(row, out); };
+      std::vector<Neighbour> chosen = neighbours_of(own.data(), *rows, values_of, from.rows.kernels(), padded, values);
+      prune(from.rows.kernels(), padded, static_cast<std::uint32_t>(i), chosen, from.links.degree());
       replace_neighbours(to.links, writer, to.links.record(i), own.data(), chosen);
     }
   });

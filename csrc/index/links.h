@@ -30,6 +30,10 @@ class Links {
   std::uint8_t* record(std::size_t row) { return column_.mutable_row(row); }
   const std::uint8_t* record(std::size_t row) const { return column_.row(row); }
   void fetch(std::size_t row) const;
+  // Takes copies of what somebody else holds, too, so that threads may write to records of their own.
+  void own() {
+    for (std::size_t block = 0; block < column_.blocks(); block += kChunkBlocks) column_.mutable_block(block);
+  }
 
   // The same of a record that somebody holds.
   std::span<const std::uint32_t> in(const std::uint8_t* record) const {
