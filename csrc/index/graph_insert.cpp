@@ -83,39 +83,49 @@ void GraphInsert::find_edges(std::size_t first, std::size_t last) {
   for (std::size_t w = 0; w < std::min(kWalksTogether, last - first); ++w) {
     walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, kWalkEf, 1, GraphWalk::Stop::kVisited));
   }
-  // Those that come together, by one product.
-  const std::size_t k = std::min(kTogetherNear + 1, n_);
-  std::vector<Candidate> together((last - first) * k, Candidate{-std::numeric_limits<float>::infinity(), -1});
-  AlignedBuffer scratch(kernels_.exact_topk_scratch(last - first, n_, padded_, k));
-  kernels_.exact_topk({values_.data() + first * padded_, last - first, values_.data(), ScalarType::kF32, n_, padded_,
-                       Metric::kL2, 0, nullptr, k, together.data(), scratch.data(), nullptr});
-  std::vector<std::uint32_t> rows;
-  std::vector<float> values, distances;
-  std::vector<Neighbour> candidates;
+  const std::vector<std::vector<std::uint32_t>> together = near_each_other(first, last);
+  std::vector<float> memory;
   take_walks(walks, x_, parts_.rows.config().dim, first, last, [&](std::size_t i, GraphWalk& walk) {
-    rows.clear();
+    std::vector<std::uint32_t> rows = together[i - first];
     walk.for_met([&](std::uint32_t row) {
       if (parts_.ids.named(row)) rows.push_back(row);
     });
-    for (std::size_t j = 0; j < k; ++j) {
-      const std::int64_t other = together[(i - first) * k + j].row;
-      if (other >= 0 && static_cast<std::size_t>(other) != i)
-        rows.push_back(static_cast<std::uint32_t>(base_) + static_cast<std::uint32_t>(other));
-    }
     std::sort(rows.begin(), rows.end());
     rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
-    const float* own = values_.data() + i * padded_;
-    candidates = neighbours_of(
-        own, rows, [&](std::uint32_t row, float* out) { values_of(row, out); }, kernels_, padded_, values);
-    const std::size_t wanted =
-        prune(kernels_, padded_, static_cast<std::uint32_t>(base_ + i), candidates, parts_.links.degree());
-    std::uint8_t* record = records_.data() + i * parts_.links.record_bytes();
-    parts_.links.clear(record);
-    for (std::size_t lane = 0; lane < candidates.size(); ++lane) {
-      writer.write(record, lane, candidates[lane].row, own, candidates[lane].values);
-      if (lane < wanted) wanted_[i].push_back(candidates[lane].row);
-    }
+    link(i, rows, writer, memory);
   });
+}
+
+// Of the new rows [first, last) the nearest of all that come with them, by one product.
+std::vector<std::vector<std::uint32_t>> GraphInsert::near_each_other(std::size_t first, std::size_t last) const {
+  const std::size_t count = last - first, k = std::min(kTogetherNear + 1, n_);
+  std::vector<Candidate> best(count * k, Candidate{-std::numeric_limits<float>::infinity(), -1});
+  AlignedBuffer scratch(kernels_.exact_topk_scratch(count, n_, padded_, k));
+  kernels_.exact_topk({values_.data() + first * padded_, count, values_.data(), ScalarType::kF32, n_, padded_,
+                       Metric::kL2, 0, nullptr, k, best.data(), scratch.data(), nullptr});
+  std::vector<std::vector<std::uint32_t>> rows(count);
+  for (std::size_t i = 0; i < count * k; ++i) {
+    const std::int64_t other = best[i].row;
+    if (other < 0 || static_cast<std::size_t>(other) == first + i / k) continue;
+    rows[i / k].push_back(static_cast<std::uint32_t>(base_ + static_cast<std::size_t>(other)));
+  }
+  return rows;
+}
+
+// The record of new row i, whose neighbours are chosen among `rows`.
+void GraphInsert::link(std::size_t i, const std::vector<std::uint32_t>& rows, EdgeWriter& writer,
+                       std::vector<float>& memory) {
+  const float* own = values_.data() + i * padded_;
+  const auto values = [&](std::uint32_t row, float* out) { values_of(row, out); };
+  std::vector<Neighbour> chosen = neighbours_of(own, rows, values, kernels_, padded_, memory);
+  const auto vertex = static_cast<std::uint32_t>(base_ + i);
+  const std::size_t wanted = prune(kernels_, padded_, vertex, chosen, parts_.links.degree());
+  std::uint8_t* record = records_.data() + i * parts_.links.record_bytes();
+  parts_.links.clear(record);
+  for (std::size_t lane = 0; lane < chosen.size(); ++lane) {
+    writer.write(record, lane, chosen[lane].row, own, chosen[lane].values);
+    if (lane < wanted) wanted_[i].push_back(chosen[lane].row);
+  }
 }
 
 // The record of a row that new ones link to: they get the lanes that are free or, where there are too few, what a new

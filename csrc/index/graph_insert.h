@@ -23,6 +23,8 @@ class GraphInsert {
   };
 
   void find_edges(std::size_t first, std::size_t last);
+  std::vector<std::vector<std::uint32_t>> near_each_other(std::size_t first, std::size_t last) const;
+  void link(std::size_t i, const std::vector<std::uint32_t>& rows, EdgeWriter& writer, std::vector<float>& memory);
   void link_back(Back& back, EdgeWriter& writer) const;
   void values_of(std::uint32_t row, float* out) const;
 
