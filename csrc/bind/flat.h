@@ -8,14 +8,9 @@ namespace tessella::bind {
 
 inline py::tuple flat_range_search(const FlatIndex& ix, const Array<float>& queries, float threshold, float epsilon,
                                    std::size_t threads) {
-  const float* rows = checked_rows(queries, ix.config().dim, "range_search", "queries");
-  const auto nq = static_cast<std::size_t>(queries.shape(0));
-  std::vector<std::vector<RangeHit>> lists;
-  {
-    const py::gil_scoped_release unlocked;
-    lists = ix.range_search(rows, nq, threshold, epsilon, threads);
-  }
-  return ragged(lists);
+  return index_range_search(ix, queries, [&](const float* rows, std::size_t nq) {
+    return ix.range_search(rows, nq, threshold, epsilon, threads);
+  });
 }
 
 // {"rows", "next_id", "trained", "ids" or None, "centre", "columns"}.
@@ -57,6 +52,7 @@ inline void register_flat(py::module_& m) {
             }),
             py::kw_only(), py::arg("dim"), py::arg("metric"), py::arg("codecs"), py::arg("seed"));
   register_common(bound);
+  register_pq(bound);
   bound
       .def(
           "train",

@@ -93,14 +93,9 @@ inline py::tuple graph_scan(const Floats& query, const Bytes& blocks, const Arra
 
 inline py::tuple graph_range_search(const GraphIndex& ix, const Array<float>& queries, float threshold, float epsilon,
                                     std::size_t ef, std::size_t threads) {
-  const float* rows = checked_rows(queries, ix.config().dim, "range_search", "queries");
-  const auto nq = static_cast<std::size_t>(queries.shape(0));
-  std::vector<std::vector<RangeHit>> lists;
-  {
-    const py::gil_scoped_release unlocked;
-    lists = ix.range_search(rows, nq, threshold, epsilon, ef, threads);
-  }
-  return ragged(lists);
+  return index_range_search(ix, queries, [&](const float* rows, std::size_t nq) {
+    return ix.range_search(rows, nq, threshold, epsilon, ef, threads);
+  });
 }
 
 // {"rows", "next_id", "trained", "ids" or None, "centre", "columns"}.

@@ -115,6 +115,19 @@ inline py::tuple ragged(const std::vector<std::vector<RangeHit>>& lists) {
   return py::make_tuple(offsets, ids, scores);
 }
 
+// `search(rows, nq)` finds the hits; more than one structure answers through here.
+template <typename Ix, typename Search>
+py::tuple index_range_search(const Ix& ix, const Array<float>& queries, const Search& search) {
+  const float* rows = checked_rows(queries, ix.config().dim, "range_search", "queries");
+  const auto nq = static_cast<std::size_t>(queries.shape(0));
+  std::vector<std::vector<RangeHit>> lists;
+  {
+    const py::gil_scoped_release unlocked;
+    lists = search(rows, nq);
+  }
+  return ragged(lists);
+}
+
 template <typename Ix>
 Array<float> index_reconstruct(const Ix& ix, const Ids& ids) {
   Array<float> out({static_cast<py::ssize_t>(ids.size()), static_cast<py::ssize_t>(ix.config().dim)});
@@ -267,15 +280,20 @@ void register_common(py::class_<Ix>& bound) {
           },
           py::arg("ids").noconvert())
       .def("update", &index_update<Ix>, py::arg("ids").noconvert(), py::arg("x").noconvert(), py::arg("threads"))
-      .def(
-          "set_pq",
-          [](Ix& ix, const py::dict& state) {
-            std::optional<PqModel> model = pq_model(state);
-            const py::gil_scoped_release unlocked;
-            ix.set_pq(std::move(*model));
-          },
-          py::arg("state"))
       .def("reconstruct", &index_reconstruct<Ix>, py::arg("ids").noconvert());
+}
+
+// Of structures that a PQ codec may scan.
+template <typename Ix>
+void register_pq(py::class_<Ix>& bound) {
+  bound.def(
+      "set_pq",
+      [](Ix& ix, const py::dict& state) {
+        std::optional<PqModel> model = pq_model(state);
+        const py::gil_scoped_release unlocked;
+        ix.set_pq(std::move(*model));
+      },
+      py::arg("state"));
 }
 
 }  // namespace tessella::bind

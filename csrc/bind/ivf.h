@@ -18,14 +18,9 @@ inline KmeansProgress progress_of(const py::object& function) {
 
 inline py::tuple ivf_range_search(const IvfIndex& ix, const Array<float>& queries, float threshold, float epsilon,
                                   std::size_t nprobe, std::size_t threads) {
-  const float* rows = checked_rows(queries, ix.config().dim, "range_search", "queries");
-  const auto nq = static_cast<std::size_t>(queries.shape(0));
-  std::vector<std::vector<RangeHit>> lists;
-  {
-    const py::gil_scoped_release unlocked;
-    lists = ix.range_search(rows, nq, threshold, epsilon, nprobe, threads);
-  }
-  return ragged(lists);
+  return index_range_search(ix, queries, [&](const float* rows, std::size_t nq) {
+    return ix.range_search(rows, nq, threshold, epsilon, nprobe, threads);
+  });
 }
 
 // A flat index's state and {"lists", "centroids": columns, "list_sizes" (lists,), "list_rows": arrays, "list_blocks":
@@ -115,6 +110,7 @@ inline void register_ivf(py::module_& m) {
             py::kw_only(), py::arg("dim"), py::arg("metric"), py::arg("codecs"), py::arg("seed"), py::arg("lists"),
             py::arg("spill"));
   register_common(bound);
+  register_pq(bound);
   bound.def("lists", &IvfIndex::lists, Unlocked())
       .def("list_sizes",
            [](const IvfIndex& ix) {

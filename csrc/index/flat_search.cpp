@@ -18,7 +18,6 @@ constexpr std::size_t kProductQueries = 1024;  // queries that share one packing
 constexpr std::size_t kPoolBytes = 16u << 20;  // most memory for one task's candidate pools
 constexpr std::size_t kFirstRows = 512;        // a scan's first range, until a threshold is known, at most
 constexpr std::size_t kRangeRows = 4096;       // its largest
-constexpr std::size_t kRawFactor = 4;          // a raw last stage re-scores this many times k
 
 constexpr std::size_t kTaskQueries = 64;  // queries that share one task's work space
 constexpr std::size_t kPassQueries = 16;  // queries that share a range while it is in the cache

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kFewestEntries = 64, kMostEntries = 4096;
 constexpr std::size_t kMostDegree = 256;
-constexpr std::size_t kMostGraphRows = (std::size_t{1} << 31) - 1;  // a walk marks rows by their highest bit
+constexpr std::size_t kMostGraphRows = (std::size_t{1} << 31) - 1;  // a walk keeps a row and a mark in 32 bits
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::kInvalidArgument, what); }
 
@@ -41,7 +41,7 @@ void GraphParts::refresh_entries() {
   const std::size_t wanted = std::min(n, std::clamp(root, kFewestEntries, kMostEntries));
   const bool l2 = rows.config().metric == Metric::kL2;
   const std::size_t block_bytes = rabitq_block_bytes(padded, l2);
-  entries.of = n;
+  entries.chosen_from = n;
   entries.rows.resize(wanted);
   entries.blocks.assign((wanted + kBlockRows - 1) / kBlockRows * block_bytes, 0);
   std::vector<float> residual(padded), row(rows.config().dim);
@@ -60,8 +60,8 @@ void GraphParts::refresh_entries() {
   entries.longest2 = static_cast<float>(longest2);
 }
 
-void GraphParts::keep_entries() {
-  if (ids.size() <= kFewestEntries || ids.size() > entries.of + entries.of / 8) refresh_entries();
+void GraphParts::refresh_outgrown_entries() {
+  if (ids.size() <= kFewestEntries || ids.size() > entries.chosen_from + entries.chosen_from / 8) refresh_entries();
 }
 
 GraphIndex::GraphIndex(GraphConfig config, KernelsFn kernels)
@@ -115,8 +115,6 @@ void GraphIndex::train_locked(const float* x, std::size_t n) {
   parts_.rows.set_centre(std::move(mean));
   trained_ = true;
 }
-
-void GraphIndex::set_pq(PqModel) { refuse("train: a graph has no codebooks"); }
 
 void GraphIndex::check_new_ids(std::span<const std::int64_t> ids) {
   const std::lock_guard writing(writer_);

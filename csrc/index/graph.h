@@ -9,7 +9,6 @@
 // for them only to put down what it has found.
 #pragma once
 
-#include <functional>
 #include <mutex>
 
 #include "index/fair_lock.h"
@@ -28,17 +27,17 @@ struct GraphConfig {
 struct GraphEntries {
   std::vector<std::uint32_t> rows;
   std::vector<std::uint8_t> blocks;  // see tessella/rabitq.h
-  float longest2 = 0.0f;             // the largest squared length of a row
-  std::size_t of = 0;                // rows there were when they were chosen
+  float longest2 = 0.0f;             // the largest squared length among them
+  std::size_t chosen_from = 0;       // rows there were then
 };
 
 // Everything that a walk reads.
 struct GraphParts {
   GraphParts(const GraphConfig& config, KernelsFn kernels);
 
-  // Chooses the entries anew, from the rows there are; keep_entries only where many rows have come since.
+  // Chooses the entries anew, from the rows there are; the second only where many have come since.
   void refresh_entries();
-  void keep_entries();
+  void refresh_outgrown_entries();
   std::size_t size() const { return ids.size() - ids.nameless(); }
 
   Rows rows;  // without B1
@@ -71,8 +70,6 @@ struct GraphRequest {
   RowBitmap allowed;
 };
 
-using GraphProgress = std::function<void(double share)>;
-
 class GraphIndex {
  public:
   GraphIndex(GraphConfig config, KernelsFn kernels);
@@ -86,7 +83,6 @@ class GraphIndex {
 
   // The centre: the mean of x (n, dim). An error once there are rows.
   void train(const float* x, std::size_t n);
-  void set_pq(PqModel model);  // an error: a graph has no PQ
   void check_new_ids(std::span<const std::int64_t> ids);
   // The first rows are linked all at once, later ones by walks.
   void add(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads);
@@ -96,7 +92,7 @@ class GraphIndex {
   void compact(std::size_t threads);  // gives up removed rows now
 
   void search(const GraphRequest& request) const;
-  // Of the rows that a walk with `ef` candidates meets, longer ones while all of them count.
+  // Of the rows that a walk with `ef` candidates meets, longer ones while more than half of those count.
   std::vector<std::vector<RangeHit>> range_search(const float* queries, std::size_t nq, float threshold, float epsilon,
                                                   std::size_t ef, std::size_t threads) const;
 

@@ -9,12 +9,12 @@
 #include "common/random.h"
 #include "index/flat.h"
 #include "index/graph_edges.h"
-#include "index/graph_insert.h"
 #include "index/graph_walk.h"
 
 namespace tessella {
 
 namespace {
+
 constexpr std::size_t kLeafRows = 500;  // of a leaf, on average
 constexpr std::size_t kMostLeafRows = 2048;
 constexpr std::size_t kFanout = 4;      // leaves that a row lies in
@@ -273,7 +273,7 @@ void GraphBuild::write() {
       if (!written_) parts_.links.clear(record);
       chosen.clear();
       for (const Near& each : edges_[i].near) chosen.push_back({each.distance, each.row, values(each.row)});
-      replace_neighbours(parts_.links, writer, record, values(i), chosen);
+      writer.replace(record, values(i), chosen);
     }
   });
   written_ = true;

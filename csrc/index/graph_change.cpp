@@ -60,7 +60,7 @@ void relink(const GraphParts& from, GraphParts& to, std::size_t threads) {
       const auto values_of = [&](std::uint32_t row, float* out) { from.rows.decode_residual(row, out); };
       std::vector<Neighbour> chosen = neighbours_of(own.data(), *rows, values_of, from.rows.kernels(), padded, values);
       prune(from.rows.kernels(), padded, static_cast<std::uint32_t>(i), chosen, from.links.degree());
-      replace_neighbours(to.links, writer, to.links.record(i), own.data(), chosen);
+      writer.replace(to.links.record(i), own.data(), chosen);
     }
   });
 }
@@ -103,7 +103,7 @@ void GraphIndex::insert(const float* x, std::size_t n, std::span<const std::int6
       for (const std::size_t row : replaced.subspan(first, count)) parts_.ids.forget(row);
     }
     ids.empty() ? parts_.ids.append_next(count) : parts_.ids.append(ids.subspan(first, count));
-    parts_.keep_entries();
+    parts_.refresh_outgrown_entries();
   }
 }
 

@@ -1,5 +1,7 @@
 #include "index/graph_edges.h"
 
+#include <algorithm>
+
 namespace tessella {
 
 EdgeWriter::EdgeWriter(const Rows& rows, const Links& links)
@@ -18,6 +20,30 @@ void EdgeWriter::write(std::uint8_t* record, std::size_t lane, std::uint32_t row
                                   bits_.data(), &scale, &term});
   }
   links_.put(record, lane, row, bits_.data(), scale, term);
+}
+
+void EdgeWriter::replace(std::uint8_t* record, const float* from, const std::vector<Neighbour>& chosen) {
+  std::vector<const Neighbour*> fresh;
+  const auto lanes = links_.in(record);
+  std::vector<char> kept(lanes.size(), 0);
+  for (const Neighbour& each : chosen) {
+    const auto lane = std::find(lanes.begin(), lanes.end(), each.row);
+    if (lane == lanes.end()) {
+      fresh.push_back(&each);
+    } else {
+      kept[static_cast<std::size_t>(lane - lanes.begin())] = 1;
+    }
+  }
+  auto next = fresh.begin();
+  for (std::size_t lane = 0; lane < lanes.size(); ++lane) {
+    if (kept[lane]) continue;
+    if (next == fresh.end()) {
+      links_.cut(record, lane);
+    } else {
+      write(record, lane, (*next)->row, from, (*next)->values);
+      ++next;
+    }
+  }
 }
 
 }  // namespace tessella

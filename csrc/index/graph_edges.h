@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "index/links.h"
+#include "index/prune.h"
 #include "index/rows.h"
 
 namespace tessella {
@@ -14,6 +15,8 @@ class EdgeWriter {
 
   // The edge from a vertex to `row`; values are residuals R(x - centre), `padded` floats each.
   void write(std::uint8_t* record, std::size_t lane, std::uint32_t row, const float* from, const float* to);
+  // Makes `chosen` the neighbours of a record: those that were there keep their lanes and codes.
+  void replace(std::uint8_t* record, const float* from, const std::vector<Neighbour>& chosen);
 
  private:
   const Rows& rows_;

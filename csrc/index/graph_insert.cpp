@@ -17,31 +17,6 @@ constexpr std::size_t kTaskRows = 16;
 
 }  // namespace
 
-void replace_neighbours(const Links& links, EdgeWriter& writer, std::uint8_t* record, const float* from,
-                        const std::vector<Neighbour>& chosen) {
-  std::vector<const Neighbour*> fresh;
-  const auto lanes = links.in(record);
-  std::vector<char> kept(lanes.size(), 0);
-  for (const Neighbour& each : chosen) {
-    const auto lane = std::find(lanes.begin(), lanes.end(), each.row);
-    if (lane == lanes.end()) {
-      fresh.push_back(&each);
-    } else {
-      kept[static_cast<std::size_t>(lane - lanes.begin())] = 1;
-    }
-  }
-  auto next = fresh.begin();
-  for (std::size_t lane = 0; lane < lanes.size(); ++lane) {
-    if (kept[lane]) continue;
-    if (next == fresh.end()) {
-      links.cut(record, lane);
-    } else {
-      writer.write(record, lane, (*next)->row, from, (*next)->values);
-      ++next;
-    }
-  }
-}
-
 GraphInsert::GraphInsert(const GraphParts& parts, const float* x, std::size_t n, std::size_t threads)
     : parts_(parts),
       kernels_(parts.rows.kernels()),
@@ -148,7 +123,7 @@ void GraphInsert::link_back(Back& back, EdgeWriter& writer) const {
   std::vector<Neighbour> candidates = neighbours_of(
       own.data(), rows, [&](std::uint32_t row, float* out) { values_of(row, out); }, kernels_, padded_, values);
   if (candidates.size() > parts_.links.degree()) prune(kernels_, padded_, back.row, candidates, parts_.links.degree());
-  replace_neighbours(parts_.links, writer, back.record.data(), own.data(), candidates);
+  writer.replace(back.record.data(), own.data(), candidates);
 }
 
 void GraphInsert::publish(GraphParts& parts) const {

@@ -39,8 +39,4 @@ class GraphInsert {
   std::vector<Back> backs_;
 };
 
-// Replaces the neighbours of a record by `chosen`: those that were there keep their lanes.
-void replace_neighbours(const Links& links, EdgeWriter& writer, std::uint8_t* record, const float* from,
-                        const std::vector<Neighbour>& chosen);
-
 }  // namespace tessella

@@ -10,8 +10,8 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kRawFactor = 4;     // a raw last stage re-scores this many times k
 constexpr std::size_t kTaskQueries = 64;  // queries that share one task's walks
+constexpr std::size_t kLonger = 4;        // a walk that has met too few rows beyond a threshold, by so much
 
 // Rows without an id take places in the list of candidates; it is so much longer that they cost no result.
 std::size_t room_for(const GraphParts& parts, std::size_t ef, std::size_t k) {
@@ -70,7 +70,7 @@ std::vector<std::vector<RangeHit>> GraphIndex::range_search(const float* queries
   parallel_for(nq, threads, [&](std::size_t q) {
     const float* query = prepared.data() + q * config().dim;
     std::vector<Candidate> best;
-    for (std::size_t k = std::max(ef, kRawFactor);; k *= 4) {  // until no more than half of those met count
+    for (std::size_t k = std::max<std::size_t>(ef, 1);; k *= kLonger) {  // until no more than half of those met count
       GraphWalk walk(parts_, scorer, room_for(parts_, k, k), std::min(k, parts_.size()), GraphWalk::Stop::kVisited);
       walk.start(query);
       while (walk.step()) {

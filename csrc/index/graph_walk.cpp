@@ -34,7 +34,7 @@ GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size
       everywhere_(ef >= parts.ids.size()),
       memory_(scorer.table_bytes()),
       pool_(everywhere_ ? 0 : ef),
-      first_(kStarts),
+      starts_(kStarts),
       best_(k, parts.ids),
       estimates_(parts.links.degree()),
       reach_(parts.links.degree() / kBlockRows),
@@ -43,7 +43,7 @@ GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size
 void GraphWalk::start(const float* query) {
   tables_ = scorer_.tables_for(query, memory_.data());
   pool_.clear();
-  first_.clear();
+  starts_.clear();
   path_.clear();
   seen_.clear();
   best_ = TopK(k_, parts_.ids);
@@ -56,15 +56,15 @@ void GraphWalk::start(const float* query) {
   kernels_.rabitq_scan({parts_.entries.blocks.data(), parts_.entries.rows.size(), parts_.rows.padded(), scorer_.l2(),
                         &entry, 1, &hits, &count});
   for (std::size_t i = 0; i < count; ++i) {
-    if (hits[i].estimate >= first_.threshold()) first_.insert(hits[i].estimate, parts_.entries.rows[hits[i].row]);
+    if (hits[i].estimate >= starts_.threshold()) starts_.insert(hits[i].estimate, parts_.entries.rows[hits[i].row]);
   }
   std::array<std::uint32_t, kStarts> rows;
-  for (std::size_t i = 0; i < first_.size(); ++i) {
-    rows[i] = first_.row(i);
+  for (std::size_t i = 0; i < starts_.size(); ++i) {
+    rows[i] = starts_.row(i);
     seen_.insert(rows[i]);
-    if (parts_.links.coded()) pool_.insert(first_.estimate(i), rows[i]);
+    if (parts_.links.coded()) pool_.insert(starts_.estimate(i), rows[i]);
   }
-  if (!parts_.links.coded()) score_all(rows.data(), first_.size(), true);
+  if (!parts_.links.coded()) score_all(rows.data(), starts_.size(), true);
   fetch_next();
 }
 

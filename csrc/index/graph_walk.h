@@ -125,7 +125,7 @@ class GraphWalk {
   bool everywhere_, alone_ = false;
   AlignedBuffer memory_;
   QueryTables tables_;
-  WalkPool pool_, first_;
+  WalkPool pool_, starts_;
   std::vector<std::uint32_t> path_;
   SeenRows seen_;
   TopK best_;

@@ -21,7 +21,6 @@ constexpr std::size_t kSharedLists = 6;    // queries a task has for each list, 
 constexpr std::size_t kMostQueries = 512;  // of a task: their tables should stay in the cache
 constexpr std::size_t kFewestQueries = 32;
 constexpr std::size_t kRangeRows = 4096;     // rows between two looks at the threshold
-constexpr std::size_t kRawFactor = 4;        // a raw last stage re-scores this many times k
 constexpr std::size_t kFetchedBytes = 4096;  // of the next list, asked for while one is scanned
 
 struct Probe {

@@ -8,6 +8,7 @@ namespace tessella {
 namespace {
 
 constexpr float kStep = 1.1f;       // from round to round
+constexpr float kCopyCover = 1.2f;  // of a vertex's copy by another: the last wanted round takes it
 constexpr float kMostCover = 4.0f;  // beyond it, only nearness counts
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -37,7 +38,7 @@ struct Covers {
     for (std::size_t i = 0; i < at.size(); ++i) {
       const float between = -distances[i];
       const float to_vertex = candidates[which[i]].distance;
-      const float by = between > 0.0f ? to_vertex / between : to_vertex > 0.0f ? kInfinity : kWantedCover;
+      const float by = between > 0.0f ? to_vertex / between : to_vertex > 0.0f ? kInfinity : kCopyCover;
       cover[which[i]] = std::max(cover[which[i]], by);
     }
   }
@@ -67,14 +68,15 @@ std::size_t prune(const Kernels& kernels, std::size_t dim, std::uint32_t vertex,
   chosen.reserve(degree);
   std::size_t wanted = 0;
   const std::size_t most = std::min(degree, candidates.size());
-  for (float allowed = 1.0f; chosen.size() < most; allowed *= kStep) {
+  float allowed = 1.0f;
+  for (int round = 0; chosen.size() < most; ++round, allowed *= kStep) {
     if (allowed > kMostCover) allowed = kInfinity;
     for (std::size_t i = 0; i < candidates.size() && chosen.size() < most; ++i) {
       if (covers.taken[i] || covers.cover[i] > allowed) continue;
       chosen.push_back(candidates[i]);
       covers.take(i);
     }
-    if (allowed <= kWantedCover * 1.01f) wanted = chosen.size();
+    if (round < kWantedRounds) wanted = chosen.size();
   }
   candidates = std::move(chosen);
   return wanted;

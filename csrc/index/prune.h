@@ -17,8 +17,8 @@ struct Neighbour {
 
 // Cuts `candidates` (nearest first, no row twice) to `degree`, in the order in which they are wanted. A candidate c is
 // covered by a chosen neighbour s to the degree |v - c|^2 / |s - c|^2; rounds allow more and more of it, and each takes
-// what it can, nearest first. Returns how many were taken at up to kWantedCover; the others are padding.
-constexpr float kWantedCover = 1.2f;
+// what it can, nearest first. Returns how many the first kWantedRounds took; the others are padding.
+constexpr int kWantedRounds = 3;  // cover of up to 1, 1.1 and 1.21
 std::size_t prune(const Kernels& kernels, std::size_t dim, std::uint32_t vertex, std::vector<Neighbour>& candidates,
                   std::size_t degree);
 

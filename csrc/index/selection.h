@@ -13,6 +13,8 @@
 
 namespace tessella {
 
+constexpr std::size_t kRawFactor = 4;  // a raw last stage re-scores this many times k
+
 // A candidate and the score that will be reported for it; the two differ where a refined score exceeds its bound.
 struct Ranked {
   Candidate by;

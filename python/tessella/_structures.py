@@ -101,7 +101,23 @@ class Flat:
         return state | {"columns": _joined_columns(state["columns"], self.engine.block_bytes)}
 
 
-class Ivf:
+class _Searched:
+    """What is asked with an effort."""
+
+    engine: Any
+
+    def search(self, q: Floats, k: int, epsilon: float, effort: int, threads: int) -> tuple[Ids, Floats, Counts]:
+        found: tuple[Ids, Floats, Counts] = self.engine.search(q, k, epsilon, effort, threads)
+        return found
+
+    def range_search(
+        self, q: Floats, threshold: float, epsilon: float, effort: int, threads: int
+    ) -> tuple[Ids, Ids, Floats]:
+        found: tuple[Ids, Ids, Floats] = self.engine.range_search(q, threshold, epsilon, effort, threads)
+        return found
+
+
+class Ivf(_Searched):
     """Rows in lists by nearest centroid; effort is nprobe, the lists a search looks into."""
 
     knob = "nprobe"
@@ -124,16 +140,6 @@ class Ivf:
         self.engine.train(x, threads, progress)
         if self.codebooks is not None:
             self.engine.set_pq(self.codebooks.learn(x, None))
-
-    def search(self, q: Floats, k: int, epsilon: float, effort: int, threads: int) -> tuple[Ids, Floats, Counts]:
-        found: tuple[Ids, Floats, Counts] = self.engine.search(q, k, epsilon, effort, threads)
-        return found
-
-    def range_search(
-        self, q: Floats, threshold: float, epsilon: float, effort: int, threads: int
-    ) -> tuple[Ids, Ids, Floats]:
-        found: tuple[Ids, Ids, Floats] = self.engine.range_search(q, threshold, epsilon, effort, threads)
-        return found
 
     def tensors(self, state: State) -> list[_container.Tensor]:
         entries = sum(state["list_sizes"])
@@ -174,7 +180,7 @@ class Ivf:
         }
 
 
-class Graph:
+class Graph(_Searched):
     """Rows linked to their neighbours; effort is ef, the candidates that a walk keeps."""
 
     knob = "ef"
@@ -200,16 +206,6 @@ class Graph:
 
     def train(self, x: Floats, threads: int, progress: Progress) -> None:
         self.engine.train(x)
-
-    def search(self, q: Floats, k: int, epsilon: float, effort: int, threads: int) -> tuple[Ids, Floats, Counts]:
-        found: tuple[Ids, Floats, Counts] = self.engine.search(q, k, epsilon, effort, threads)
-        return found
-
-    def range_search(
-        self, q: Floats, threshold: float, epsilon: float, effort: int, threads: int
-    ) -> tuple[Ids, Ids, Floats]:
-        found: tuple[Ids, Ids, Floats] = self.engine.range_search(q, threshold, epsilon, effort, threads)
-        return found
 
     def tensors(self, state: State) -> list[_container.Tensor]:
         return _column_tensors("column", state["columns"], self.engine.block_bytes)

@@ -364,12 +364,12 @@ class Index:
                 (see `calibrate`). Where none did, the best there is, and a `RecallWarning`.
             threads: default `ts.get_num_threads()`; results do not depend on it.
             epsilon: how many error bounds B1 keeps before it lets a row go. 1.9 loses about one true neighbour in a
-                thousand; 0 trusts the estimate.
+                thousand; 0 trusts the estimate. A graph, which is not scanned, has no use for it.
         Returns:
             `Hits(ids, scores)`, in the kind of `q` (NumPy or torch).
 
         Cost: `Flat` n*dim multiply-adds a query; with B1, n*dim/8 bytes read and a few refinements. IVF: the same
-        for the rows of its centroids and of nprobe lists. Graph: about ef visits, each of a record of 1-bit codes.
+        for the rows of its centroids and of nprobe lists. Graph: fewer than ef visits, each of a record of 1-bit codes.
         """
         rows = as_rows(q, "q", "search", self._dim)
         parts = self._search(rows, k, threads, epsilon, self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "search"))
@@ -451,7 +451,7 @@ class Index:
         """All rows that score at least `threshold` (`l2`: at most), for each query of `q` (nq, dim).
 
         IVF looks into the `nprobe` nearest lists, or as many as `recall` took for the k best. A graph is walked with
-        `ef` candidates, and with more as long as all of those count.
+        `ef` candidates, and with more as long as most of those count.
         """
         rows = as_rows(q, "q", "range_search", self._dim)
         count = resolve_threads(threads, "range_search")
