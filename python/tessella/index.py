@@ -123,6 +123,7 @@ class Index:
             memory: bytes that the index may take, at most; leaner codes are tried where it is given.
             queries: (nq, dim) of the kind that will be asked, a thousand or more. Without them rows stand in, each
                 looking for its neighbours; real queries are often harder, and then recall falls short of the target.
+                Graphs are tried with real queries only: rows know their way in one.
             ids: (n,) as for `add`.
 
         A target that nothing within the memory reaches is a `RecallWarning`; too little memory for any spec is an
