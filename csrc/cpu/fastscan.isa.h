@@ -25,37 +25,64 @@ TSL_INLINE std::size_t entries_at(std::size_t column) {
   return vector * kU8Lanes + byte_column % kColumnsPerVector * 32;
 }
 
+// Adds up kQueries queries' entries for byte columns [from, to) of one block, or of its half where a vector is half a
+// column.
+template <int kQueries, bool kAhead>
+TSL_INLINE void add_columns(const std::uint8_t* codes, const std::uint8_t* const* tables, std::size_t from,
+                            std::size_t to, std::size_t half, U16 (&even)[kQueries], U16 (&odd)[kQueries]) {
+#pragma GCC unroll 4
+  for (int q = 0; q < kQueries; ++q) even[q] = odd[q] = zero_u16();
+  // Two vectors of codes a step: four look-ups of at most 63 stay within a byte.
+  for (std::size_t c = from; c < to; c += 2 * kColumnsPerVector) {
+    const U8 first = held(load_u8(codes + c * kBlockRows + half * 16));
+    const U8 second = held(load_u8(codes + (c + kColumnsPerVector) * kBlockRows + half * 16));
+    // The hardware stops at page ends and at the factors; a block from memory is asked for in time.
+    for (std::size_t line = 0; kAhead && line < 2 * kU8Lanes; line += 64) {
+      prefetch(codes + c * kBlockRows + line + kAheadBytes);
+    }
+    const U8 low0 = low_nibbles(first), high0 = high_nibbles(first);
+    const U8 low1 = low_nibbles(second), high1 = high_nibbles(second);
+    const std::size_t at = c / kColumnsPerVector * 2 * kU8Lanes;
+#pragma GCC unroll 4
+    for (int q = 0; q < kQueries; ++q) {
+      const std::uint8_t* table = tables[q] + at;
+      const U8 a = add_u8(lookup16(load_u8(table), low0), lookup16(load_u8(table + kU8Lanes), high0));
+      const U8 b =
+          add_u8(lookup16(load_u8(table + 2 * kU8Lanes), low1), lookup16(load_u8(table + 3 * kU8Lanes), high1));
+      accumulate_bytes(even[q], odd[q], add_u8(a, b));
+    }
+  }
+}
+
 // Sums of kQueries queries over byte columns [from, to) of one block -> sums[q][32].
 template <int kQueries, bool kAhead>
 TSL_INLINE void sum_columns(const std::uint8_t* codes, const std::uint8_t* const* tables, std::size_t from,
                             std::size_t to, std::uint16_t (*sums)[kBlockRows]) {
   for (std::size_t half = 0; half < kVectorsPerColumn; ++half) {
     U16 even[kQueries], odd[kQueries];
-#pragma GCC unroll 4
-    for (int q = 0; q < kQueries; ++q) even[q] = odd[q] = zero_u16();
-    // Two vectors of codes a step: four look-ups of at most 63 stay within a byte.
-    for (std::size_t c = from; c < to; c += 2 * kColumnsPerVector) {
-      const U8 first = load_u8(codes + c * kBlockRows + half * 16);
-      const U8 second = load_u8(codes + (c + kColumnsPerVector) * kBlockRows + half * 16);
-      // The hardware stops at page ends and at the factors; a block from memory is asked for in time.
-      for (std::size_t line = 0; kAhead && line < 2 * kU8Lanes; line += 64) {
-        prefetch(codes + c * kBlockRows + line + kAheadBytes);
-      }
-      const U8 low0 = low_nibbles(first), high0 = high_nibbles(first);
-      const U8 low1 = low_nibbles(second), high1 = high_nibbles(second);
-      const std::size_t at = c / kColumnsPerVector * 2 * kU8Lanes;
-#pragma GCC unroll 4
-      for (int q = 0; q < kQueries; ++q) {
-        const std::uint8_t* table = tables[q] + at;
-        const U8 a = add_u8(lookup16(load_u8(table), low0), lookup16(load_u8(table + kU8Lanes), high0));
-        const U8 b =
-            add_u8(lookup16(load_u8(table + 2 * kU8Lanes), low1), lookup16(load_u8(table + 3 * kU8Lanes), high1));
-        accumulate_bytes(even[q], odd[q], add_u8(a, b));
-      }
-    }
+    add_columns<kQueries, kAhead>(codes, tables, from, to, half, even, odd);
 #pragma GCC unroll 4
     for (int q = 0; q < kQueries; ++q) store_rows(sums[q] + half * 16, even[q], odd[q]);
   }
+}
+
+// The same for all columns, at most kFlushColumns, and whose rows nearly all are out: bit q of the result says that
+// some sum of query q reaches least[q]. Sums of the others may be left unset.
+template <int kQueries>
+TSL_INLINE unsigned sum_reaching(const std::uint8_t* codes, const std::uint8_t* const* tables, std::size_t columns,
+                                 const std::uint16_t* least, std::uint16_t (*sums)[kBlockRows]) {
+  unsigned reached = 0;
+  for (std::size_t half = 0; half < kVectorsPerColumn; ++half) {
+    U16 even[kQueries], odd[kQueries];
+    add_columns<kQueries, true>(codes, tables, 0, columns, half, even, odd);
+#pragma GCC unroll 4
+    for (int q = 0; q < kQueries; ++q) {
+      const bool some = any_reaches(even[q], odd[q], least[q]);
+      reached |= static_cast<unsigned>(some) << q;
+      if (some || kVectorsPerColumn > 1) store_rows(sums[q] + half * 16, even[q], odd[q]);
+    }
+  }
+  return reached;
 }
 
 // <s, q'> of 32 rows and kQueries queries, in units of the table step: the last columns' sums as integers, what came

@@ -15,6 +15,7 @@ constexpr std::size_t kPanel = kVectors * kF32Lanes;   // rows encoded together
 constexpr std::size_t kTile = kF32Lanes == 8 ? 4 : 8;  // codewords of a tile: 8 or 16 sums stay in registers
 constexpr std::size_t kPartPieces = 24;                // pieces whose 8-bit tables, 24 KiB, are used together
 constexpr std::size_t kRunRows = 256;
+constexpr std::size_t kFewRows = 4;  // rotated one by one
 constexpr std::size_t kSumRows = 4;  // rows summed at once: eight chains hide an addition
 
 TSL_INLINE std::size_t round_up_64(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -205,6 +206,35 @@ TSL_INLINE void rotate_columns(const float* panel, const float* matrix, std::siz
   }
 }
 
+// Rows times a matrix without a panel, for a few rows: columns lie in the lanes, so that the matrix is read as it lies.
+// The same sums, dimension after dimension.
+void rotate_row(const float* row, const float* matrix, std::size_t d, float* out) {
+  constexpr std::size_t kSums = 8;
+  std::size_t at = 0;
+  for (; at + kSums * kF32Lanes <= d; at += kSums * kF32Lanes) {
+    F32 sums[kSums];
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < kSums; ++v) sums[v] = zero_f32();
+    for (std::size_t i = 0; i < d; ++i) {
+      const F32 x = set_f32(row[i]);
+#pragma GCC unroll 8
+      for (std::size_t v = 0; v < kSums; ++v) sums[v] = fma(x, load_f32(matrix + i * d + at + v * kF32Lanes), sums[v]);
+    }
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < kSums; ++v) store_f32(out + at + v * kF32Lanes, sums[v]);
+  }
+  for (; at + kF32Lanes <= d; at += kF32Lanes) {
+    F32 sum = zero_f32();
+    for (std::size_t i = 0; i < d; ++i) sum = fma(set_f32(row[i]), load_f32(matrix + i * d + at), sum);
+    store_f32(out + at, sum);
+  }
+  for (; at < d; ++at) {
+    float sum = 0.0f;
+    for (std::size_t i = 0; i < d; ++i) sum = __builtin_fmaf(row[i], matrix[i * d + at], sum);
+    out[at] = sum;
+  }
+}
+
 template <Metric kMetric>
 void fill_table(const PqTable& job) {
   const std::size_t dims = job.d / job.m, k = std::size_t{1} << job.bits;
@@ -298,49 +328,91 @@ TSL_INLINE std::size_t keep_hits(const PqQuery& query, float least, const SumAt&
   return count;
 }
 
-// Scores the hits of a block again by the table's floats, in the order of pq_sum; those that reach the threshold stay.
+// The sums of kRows rows of a block by the table's floats, in the order of pq_sum: `columns` are the rows' first bytes.
+template <std::size_t kRows>
+TSL_INLINE void sum_lanes(const float* table, const std::uint8_t* const* columns, std::size_t m, float* out) {
+  float even[kRows] = {}, odd[kRows] = {};
+  std::size_t s = 0;
+  for (; s + 2 <= m; s += 2, table += 32) {
+    for (std::size_t r = 0; r < kRows; ++r) {
+      const std::uint8_t byte = columns[r][s / 2 * kBlockRows];
+      even[r] += table[byte & 15];
+      odd[r] += table[16 + (byte >> 4)];
+    }
+  }
+  for (std::size_t r = 0; r < kRows; ++r) {
+    if (m % 2 != 0) even[r] += table[columns[r][s / 2 * kBlockRows] & 15];
+    out[r] = even[r] + odd[r];
+  }
+}
+
+// Scores the hits of a block again by the table's floats; those that reach the threshold stay.
 std::size_t score_exactly(const PqQuery& query, const std::uint8_t* block, const float* terms, std::size_t m,
                           std::size_t first_row, std::size_t count, RabitqHit* hits) {
+  const PqExact& exact = *query.exact;
+  float sums[kBlockRows];
+  std::size_t i = 0;
+  const auto lane_of = [&](std::size_t hit) { return hits[hit].row - first_row; };
+  for (; i + kSumRows <= count; i += kSumRows) {
+    const std::uint8_t* columns[kSumRows];
+    for (std::size_t r = 0; r < kSumRows; ++r) columns[r] = block + lane_of(i + r);
+    sum_lanes<kSumRows>(exact.table, columns, m, sums + i);
+  }
+  for (; i < count; ++i) {
+    const std::uint8_t* column = block + lane_of(i);
+    sum_lanes<1>(exact.table, &column, m, sums + i);
+  }
   std::size_t kept = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t lane = hits[i].row - first_row;
-    const std::uint8_t* byte = block + lane;
-    const float* table = query.exact->table;
-    float even = 0.0f, odd = 0.0f;
-    for (std::size_t s = 0; s + 2 <= m; s += 2, table += 32, byte += kBlockRows) {
-      even += table[*byte & 15];
-      odd += table[16 + (*byte >> 4)];
-    }
-    if (m % 2 != 0) even += table[*byte & 15];
-    float similarity = __builtin_fmaf(even + odd, query.exact->factor, query.exact->add);
-    if (terms != nullptr) similarity -= terms[lane];
+  for (i = 0; i < count; ++i) {
+    float similarity = __builtin_fmaf(sums[i], exact.factor, exact.add);
+    if (terms != nullptr) similarity -= terms[lane_of(i)];
     if (similarity >= query.threshold) hits[kept++] = RabitqHit{hits[i].row, similarity, similarity};
   }
   return kept;
 }
 
+// The least sum of entries whose similarity can reach the threshold, or less: what lies below needs no second look.
+std::uint16_t least_sum(const PqQuery& query, float threshold) {
+  constexpr float kMost = 65535.0f;  // more than 512 columns add up to
+  const float guess = (threshold - query.base) / query.step - 1.0f;
+  const float least = guess > kMost ? kMost : static_cast<float>(static_cast<int>(guess > 1.0f ? guess : 0.0f));
+  const bool sure = least > 0.0f && __builtin_fmaf(least - 1.0f, query.step, query.base) < threshold;
+  return sure ? static_cast<std::uint16_t>(least) : 0;
+}
+
 template <int kQueries>
 void scan_nibbles(const PqScan& job) {
   const std::size_t columns = pq_columns(job.m), block_bytes = pq_block_bytes(job.m, 4, job.terms);
+  const bool whole = columns <= kFlushColumns;  // a row's sum is one integer
   const std::uint8_t* tables[kQueries];
+  float thresholds[kQueries];
+  std::uint16_t least[kQueries];
   for (int q = 0; q < kQueries; ++q) {
-    tables[q] = static_cast<const std::uint8_t*>(job.queries[q].table);
+    const PqQuery& query = job.queries[q];
+    tables[q] = static_cast<const std::uint8_t*>(query.table);
+    thresholds[q] = query.exact != nullptr ? query.threshold - query.exact->slack : query.threshold;
+    least[q] = job.terms ? 0 : least_sum(query, thresholds[q]);
     job.counts[q] = 0;
   }
   for (std::size_t row = 0; row < job.n; row += kBlockRows) {
     const std::uint8_t* block = job.blocks + row / kBlockRows * block_bytes;
     BlockSums<kQueries> sums;
-    sum_block<kQueries>(block, tables, columns, sums);
+    unsigned reached = ~0u;
+    if (whole) {
+      reached = sum_reaching<kQueries>(block, tables, columns, least, sums.last);
+    } else {
+      sum_block<kQueries>(block, tables, columns, sums);
+    }
     const float* terms = job.terms ? reinterpret_cast<const float*>(block + columns * kBlockRows) : nullptr;
     for (int q = 0; q < kQueries; ++q) {
+      if ((reached >> q & 1u) == 0) continue;
       const auto sum_at = [&](std::size_t i) {
         const F32 last = load_u16_f32(sums.last[q] + i);
-        return columns > kFlushColumns ? add(load_f32(sums.before[q] + i), last) : last;
+        return whole ? last : add(load_f32(sums.before[q] + i), last);
       };
       const PqQuery& query = job.queries[q];
-      const float threshold = query.exact != nullptr ? query.threshold - query.exact->slack : query.threshold;
       RabitqHit* hits = job.hits[q] + job.counts[q];
-      std::size_t count = keep_hits(query, threshold, sum_at, terms, row, job.n, hits);
+      std::size_t count = keep_hits(query, thresholds[q], sum_at, terms, row, job.n, hits);
       if (query.exact != nullptr) count = score_exactly(query, block, terms, job.m, row, count, hits);
       job.counts[q] += count;
     }
@@ -413,6 +485,10 @@ void pq_rotate(const PqRotate& job) {
   for (std::size_t first = 0; first < job.n; first += kPanel) {
     const std::size_t count = job.n - first < kPanel ? job.n - first : kPanel;
     float* out = job.out + first * d;
+    if (count <= kFewRows) {
+      for (std::size_t r = 0; r < count; ++r) rotate_row(job.rows + (first + r) * d, job.rotation, d, out + r * d);
+      continue;
+    }
     pack_piece(job.rows + first * d, count, d, d, panel);
     std::size_t at = 0;
     for (; at + kTile <= d; at += kTile) rotate_columns<kTile>(panel, job.rotation + at, d, count, out + at);

@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <limits>
+#include <memory>
 
 #include "common/parallel.h"
 #include "index/flat.h"
@@ -28,8 +29,8 @@ using Lists = std::vector<std::vector<Ranked>>;
 
 // Room for one task, allocated once: fresh pages would cost more than the scan of a small index.
 struct WorkSpace {
-  std::array<std::vector<RabitqHit>, kRabitqQueries> hits;
   AlignedBuffer tables;
+  std::array<std::unique_ptr<RabitqHit[]>, kRabitqQueries> hits;
 };
 
 }  // namespace
@@ -93,6 +94,13 @@ class FlatScan {
     QueryTables tables = scorer_.tables_for(query, memory);
     if (pq_ != nullptr) scorer_.add_pq_tables(tables, memory + scorer_.table_bytes());
     return tables;
+  }
+  WorkSpace work_space(std::size_t queries) const {
+    WorkSpace space{AlignedBuffer(std::min(queries, kPassQueries) * table_bytes()), {}};
+    for (std::size_t i = 0; i < std::min(queries, kRabitqQueries); ++i) {
+      space.hits[i] = std::make_unique_for_overwrite<RabitqHit[]>(kRangeRows);
+    }
+    return space;
   }
   Lists lists_;
   mutable std::atomic<std::uint64_t> refined_{0}, rescored_{0};
@@ -174,9 +182,7 @@ void FlatScan::scan_codes() {
   const std::size_t keep = rescored ? kRawFactor * request_.k : request_.k;
   for_parts(kTaskQueries, kRabitqQueries, kRabitqQueries, keep,
             [&](std::size_t q0, std::size_t nq, Range range, Lists& out) {
-              WorkSpace space;
-              space.tables = AlignedBuffer(kPassQueries * table_bytes());
-              for (auto& hits : space.hits) hits.resize(kRangeRows);
+              WorkSpace space = work_space(nq);
               for (std::size_t i = 0; i < nq; i += kPassQueries) {
                 code_part(q0 + i, std::min(kPassQueries, nq - i), range, keep, space, out);
               }
@@ -205,8 +211,9 @@ void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_
 
 void FlatScan::scan_estimates(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
                               Selection* found) const {
-  // Short where few rows are wanted: all of its hits have to be sifted.
-  std::size_t length = std::clamp(16 * request_.k / kBlockRows * kBlockRows, std::size_t{64}, kFirstRows);
+  // Short where few rows are wanted: all of its hits have to be sifted, and scored again where that ends the search.
+  const std::size_t first = (scorer_.fine() == nullptr ? 4 : 16) * request_.k;
+  std::size_t length = std::clamp(first / kBlockRows * kBlockRows, std::size_t{64}, kFirstRows);
   for (std::size_t row = range.first; row < range.last; length = std::min(2 * length, kRangeRows)) {
     const std::size_t chunk_end = (row / kChunkRows + 1) * kChunkRows;
     const std::size_t end = std::min({range.last, chunk_end, row + length});
@@ -224,7 +231,7 @@ void FlatScan::scan_range(const QueryTables* tables, std::size_t nq, Range range
   std::array<float, kRabitqQueries> thresholds{};
   for (std::size_t i = 0; i < nq; ++i) {
     thresholds[i] = found[i].threshold();
-    hits[i] = space.hits[i].data();
+    hits[i] = space.hits[i].get();
   }
   scan_blocks(tables, nq, range, thresholds.data(), hits.data(), counts.data());
   for (std::size_t i = 0; i < nq; ++i) found[i].offer(hits[i], counts[i], nullptr, range.first);

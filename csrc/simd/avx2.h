@@ -73,6 +73,11 @@ TSL_INLINE U8 set_u8(std::uint8_t x) { return {_mm256_set1_epi8(static_cast<char
 TSL_INLINE U8 and_u8(U8 a, U8 b) { return {_mm256_and_si256(a.v, b.v)}; }
 TSL_INLINE U8 or_u8(U8 a, U8 b) { return {_mm256_or_si256(a.v, b.v)}; }
 TSL_INLINE U8 add_u8(U8 a, U8 b) { return {_mm256_add_epi8(a.v, b.v)}; }
+// In a register: what is used twice would otherwise be loaded twice, as an operand of both.
+TSL_INLINE U8 held(U8 a) {
+  asm("" : "+x"(a.v));
+  return a;
+}
 TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
 TSL_INLINE U8 high_nibbles(U8 a) { return low_nibbles({_mm256_srli_epi16(a.v, 4)}); }
 TSL_INLINE U8 lookup16(U8 table, U8 index) { return {_mm256_shuffle_epi8(table.v, index.v)}; }
@@ -111,6 +116,12 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
   __m256i* to = reinterpret_cast<__m256i*>(out);
   _mm256_storeu_si256(to, _mm256_permute2x128_si256(low, high, 0x20));
   _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
+}
+TSL_INLINE bool any_reaches(U16 even, U16 odd, std::uint16_t least) {
+  even.v = _mm256_sub_epi16(even.v, _mm256_slli_epi16(odd.v, 8));
+  const __m256i bound = _mm256_set1_epi16(static_cast<short>(least));
+  const __m256i most = _mm256_max_epu16(even.v, odd.v);
+  return _mm256_movemask_epi8(_mm256_cmpeq_epi16(_mm256_max_epu16(most, bound), most)) != 0;
 }
 
 TSL_INLINE I32 zero_i32() { return {_mm256_setzero_si256()}; }

@@ -70,6 +70,11 @@ TSL_INLINE U8 set_u8(std::uint8_t x) { return {_mm512_set1_epi8(static_cast<char
 TSL_INLINE U8 and_u8(U8 a, U8 b) { return {_mm512_and_si512(a.v, b.v)}; }
 TSL_INLINE U8 or_u8(U8 a, U8 b) { return {_mm512_or_si512(a.v, b.v)}; }
 TSL_INLINE U8 add_u8(U8 a, U8 b) { return {_mm512_add_epi8(a.v, b.v)}; }
+// In a register: what is used twice would otherwise be loaded twice, as an operand of both.
+TSL_INLINE U8 held(U8 a) {
+  asm("" : "+v"(a.v));
+  return a;
+}
 TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
 TSL_INLINE U8 high_nibbles(U8 a) { return low_nibbles({_mm512_srli_epi16(a.v, 4)}); }
 TSL_INLINE U8 lookup16(U8 table, U8 index) { return {_mm512_shuffle_epi8(table.v, index.v)}; }
@@ -98,15 +103,22 @@ TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
 }
 // The two 256-bit halves hold sums of the same 32 rows over different columns. `even` has also gathered odd << 8;
 // taking it away modulo 2^16 leaves the even rows.
+TSL_INLINE __m256i fold_words(U16 a) {
+  return _mm256_add_epi16(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
+}
 TSL_INLINE void store_rows(std::uint16_t* out, U16 even_sums, U16 odd_sums) {
-  const __m256i odd = _mm256_add_epi16(_mm512_castsi512_si256(odd_sums.v), _mm512_extracti64x4_epi64(odd_sums.v, 1));
-  __m256i even = _mm256_add_epi16(_mm512_castsi512_si256(even_sums.v), _mm512_extracti64x4_epi64(even_sums.v, 1));
-  even = _mm256_sub_epi16(even, _mm256_slli_epi16(odd, 8));
+  const __m256i odd = fold_words(odd_sums);
+  const __m256i even = _mm256_sub_epi16(fold_words(even_sums), _mm256_slli_epi16(odd, 8));
   const __m256i low = _mm256_unpacklo_epi16(even, odd);   // rows 0-7, 16-23
   const __m256i high = _mm256_unpackhi_epi16(even, odd);  // rows 8-15, 24-31
   __m256i* to = reinterpret_cast<__m256i*>(out);
   _mm256_storeu_si256(to, _mm256_permute2x128_si256(low, high, 0x20));
   _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
+}
+TSL_INLINE bool any_reaches(U16 even_sums, U16 odd_sums, std::uint16_t least) {
+  const __m256i odd = fold_words(odd_sums);
+  const __m256i even = _mm256_sub_epi16(fold_words(even_sums), _mm256_slli_epi16(odd, 8));
+  return _mm256_cmpge_epu16_mask(_mm256_max_epu16(even, odd), _mm256_set1_epi16(static_cast<short>(least))) != 0;
 }
 
 TSL_INLINE I32 zero_i32() { return {_mm512_setzero_si512()}; }

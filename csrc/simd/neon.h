@@ -68,6 +68,7 @@ TSL_INLINE U8 set_u8(std::uint8_t x) { return {vdupq_n_u8(x)}; }
 TSL_INLINE U8 and_u8(U8 a, U8 b) { return {vandq_u8(a.v, b.v)}; }
 TSL_INLINE U8 or_u8(U8 a, U8 b) { return {vorrq_u8(a.v, b.v)}; }
 TSL_INLINE U8 add_u8(U8 a, U8 b) { return {vaddq_u8(a.v, b.v)}; }
+TSL_INLINE U8 held(U8 a) { return a; }
 TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
 TSL_INLINE U8 high_nibbles(U8 a) { return {vshrq_n_u8(a.v, 4)}; }
 TSL_INLINE U8 lookup16(U8 table, U8 index) { return {vqtbl1q_u8(table.v, index.v)}; }
@@ -108,6 +109,9 @@ TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
   even.v = vsubq_u16(even.v, vshlq_n_u16(odd.v, 8));
   vst1q_u16(out, vzip1q_u16(even.v, odd.v));
   vst1q_u16(out + 8, vzip2q_u16(even.v, odd.v));
+}
+TSL_INLINE bool any_reaches(U16 even, U16 odd, std::uint16_t least) {
+  return vmaxvq_u16(vmaxq_u16(vsubq_u16(even.v, vshlq_n_u16(odd.v, 8)), odd.v)) >= least;
 }
 
 TSL_INLINE I32 zero_i32() { return {vdupq_n_s32(0)}; }

@@ -134,6 +134,7 @@ TSL_INLINE U8 high_nibbles(U8 a) {
   TSL_EACH(i, kU8Lanes) r.v[i] = a.v[i] >> 4;
   return r;
 }
+TSL_INLINE U8 held(U8 a) { return a; }
 TSL_INLINE U8 low_nibbles(U8 a) { return and_u8(a, set_u8(15)); }
 TSL_INLINE U8 lookup16(U8 table, U8 index) {
   U8 r;
@@ -172,6 +173,13 @@ TSL_INLINE void accumulate_bytes(U16& even, U16& odd, U8 x) {
 TSL_INLINE void store_rows(std::uint16_t* out, U16 even, U16 odd) {
   TSL_EACH(i, kU8Lanes / 2) out[2 * i] = static_cast<std::uint16_t>(even.v[i] - (odd.v[i] << 8));
   TSL_EACH(i, kU8Lanes / 2) out[2 * i + 1] = odd.v[i];
+}
+TSL_INLINE bool any_reaches(U16 even, U16 odd, std::uint16_t least) {
+  bool some = false;
+  TSL_EACH(i, kU8Lanes / 2) {
+    some |= static_cast<std::uint16_t>(even.v[i] - (odd.v[i] << 8)) >= least || odd.v[i] >= least;
+  }
+  return some;
 }
 
 TSL_INLINE I32 zero_i32() { return I32{0}; }

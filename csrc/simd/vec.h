@@ -6,8 +6,10 @@
 //                            where_greater(a, b, yes, no), lane by lane
 //                            negate_where(x, lane mask) hadamard (Walsh-Hadamard transform of the lanes)
 //   U8   kU8Lanes bytes      load_u8 store_u8 set_u8 and_u8 or_u8 add_u8 low_nibbles high_nibbles
+//                            held (in a register, not loaded again for each use)
 //                            lookup16 (each 16-byte lane looks up in its own 16 entries)
 //   U16  the same bits       zero_u16 accumulate_bytes(even, odd, x) store_rows (sums in row order)
+//                            any_reaches(even, odd, least): does the sum of any row?
 //   Codes64  64 bytes        load_codes load_nibbles load_pairs load_bits: a byte a dimension, in order, from 64, 32
 //                            (dims i and i+32), 16 (dims i, i+16, i+32, i+48) or 8 bytes (bit 0 first); .v[64 /
 //                            kU8Lanes]

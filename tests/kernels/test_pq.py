@@ -175,6 +175,19 @@ def test_scans(level: str, rng: np.random.Generator, n: int, with_terms: bool, k
         assert same_bits(left, got[kept])
 
 
+@pytest.mark.parametrize("shift", [0.0, 1e4, -1e7])
+@pytest.mark.parametrize("m", [3, 48])
+def test_rows_at_the_threshold_are_hits(level: str, rng: np.random.Generator, m: int, shift: float) -> None:
+    """Blocks are first ruled out by integers: that never drops a row whose similarity is the threshold."""
+    table = rows(rng, m, 16) + np.float32(shift)
+    numbers = rng.integers(0, 16, size=(300, m)).astype(np.uint8)
+    ((_, all_of_them),) = scanned(table[None], numbers, None, np.array([-np.inf]))
+    ends = [np.inf, np.nan, np.float32(3e38), np.float32(-3e38)]
+    for threshold in [*np.unique(all_of_them), *np.nextafter(np.unique(all_of_them), np.float32(np.inf)), *ends]:
+        ((which, _),) = scanned(table[None], numbers, None, np.array([threshold]))
+        assert which.tolist() == np.flatnonzero(all_of_them >= threshold).tolist()
+
+
 @pytest.mark.parametrize("m", [1, 8, 31, 96])
 @pytest.mark.parametrize("with_terms", [False, True])
 def test_exact_scans_score_by_the_table_itself(level: str, rng: np.random.Generator, with_terms: bool, m: int) -> None:
