@@ -10,7 +10,7 @@ NOX := $(BIN)/nox --reuse-existing-virtualenvs
 # the environment's ninja, which the CMake presets ask for
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint sanitizers wheel bench gpu stubs clean build-tools install-demo install-test
+.PHONY: help demo test lint sanitizers wheel bench pictures gpu stubs clean build-tools install-demo install-test
 
 help:
 	@echo "make demo    build an index over the sample that ships here, search it, print and draw the results"
@@ -20,6 +20,7 @@ help:
 	@echo "make sanitizers   C++ tests under ASan/UBSan, under TSan, and the NEON level under qemu-user"
 	@echo "make wheel   the CPU wheel, repaired, weighed and tried in an empty environment"
 	@echo "make bench   the benchmarks, into bench/history"
+	@echo "make pictures   draw bench/history into docs/pictures"
 	@echo "make gpu     on a machine with an NVIDIA GPU: build, check and time the CUDA kernels"
 
 demo: install-demo
@@ -42,6 +43,9 @@ wheel: $(BIN)/nox
 
 bench: $(BIN)/nox
 	$(NOX) -s bench
+
+pictures: install-demo
+	$(BIN)/python -m bench.pictures
 
 stubs: install-test
 	$(PIP) pybind11-stubgen ruff
