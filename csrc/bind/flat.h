@@ -52,6 +52,7 @@ inline void register_flat(py::module_& m) {
             }),
             py::kw_only(), py::arg("dim"), py::arg("metric"), py::arg("codecs"), py::arg("seed"));
   register_common(bound);
+  register_add(bound);
   register_pq(bound);
   bound
       .def(

@@ -160,6 +160,15 @@ inline void register_graph(py::module_& m) {
             ix.train(rows, n);
           },
           py::arg("x").noconvert())
+      .def(
+          "add",
+          [](GraphIndex& ix, const Array<float>& x, const std::optional<Ids>& ids, std::size_t threads,
+             const py::object& progress) {
+            const GraphProgress report = progress_of(progress);
+            index_add(ix, x, ids,
+                      [&](const float* rows, std::size_t n, auto wanted) { ix.add(rows, n, wanted, threads, report); });
+          },
+          py::arg("x").noconvert(), py::arg("ids").noconvert(), py::arg("threads"), py::arg("progress"))
       .def("compact", &GraphIndex::compact, py::arg("threads"), Unlocked())
       .def(
           "search",

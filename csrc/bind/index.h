@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <functional>
 #include <memory>
 
 #include "bind/arrays.h"
@@ -54,14 +55,25 @@ void check_values(const Ix& ix, const float* rows, std::size_t n, const char* op
   }
 }
 
-template <typename Ix>
-void index_add(Ix& ix, const Array<float>& x, const std::optional<Ids>& ids, std::size_t threads) {
+// A Python function called with the share of the work done, or nothing.
+inline std::function<void(double)> progress_of(const py::object& function) {
+  if (function.is_none()) return {};
+  return [function](double share) {
+    const py::gil_scoped_acquire locked;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    function(share);
+  };
+}
+
+// `add(rows, n, ids)` stores them; more than one structure is filled through here.
+template <typename Ix, typename Add>
+void index_add(const Ix& ix, const Array<float>& x, const std::optional<Ids>& ids, const Add& add) {
   const float* rows = checked_rows(x, ix.config().dim, "add", "x");
   const auto n = static_cast<std::size_t>(x.shape(0));
   const auto wanted = ids ? checked_ids(*ids, n, "add") : std::span<const std::int64_t>{};
   const py::gil_scoped_release unlocked;
   check_values(ix, rows, n, "add");
-  ix.add(rows, n, wanted, threads);
+  add(rows, n, wanted);
 }
 
 template <typename Ix>
@@ -270,7 +282,6 @@ void register_common(py::class_<Ix>& bound) {
       .def(
           "block_bytes", [](const Ix& ix, const std::string& column) { return ix.column_layout().at(column); },
           py::arg("column"))
-      .def("add", &index_add<Ix>, py::arg("x").noconvert(), py::arg("ids").noconvert(), py::arg("threads"))
       .def(
           "remove",
           [](Ix& ix, const Ids& ids) {
@@ -281,6 +292,17 @@ void register_common(py::class_<Ix>& bound) {
           py::arg("ids").noconvert())
       .def("update", &index_update<Ix>, py::arg("ids").noconvert(), py::arg("x").noconvert(), py::arg("threads"))
       .def("reconstruct", &index_reconstruct<Ix>, py::arg("ids").noconvert());
+}
+
+// Of structures that have nothing to tell while they are filled.
+template <typename Ix>
+void register_add(py::class_<Ix>& bound) {
+  bound.def(
+      "add",
+      [](Ix& ix, const Array<float>& x, const std::optional<Ids>& ids, std::size_t threads) {
+        index_add(ix, x, ids, [&](const float* rows, std::size_t n, auto wanted) { ix.add(rows, n, wanted, threads); });
+      },
+      py::arg("x").noconvert(), py::arg("ids").noconvert(), py::arg("threads"));
 }
 
 // Of structures that a PQ codec may scan.

@@ -6,16 +6,6 @@
 
 namespace tessella::bind {
 
-// A Python function called with a share, or nothing.
-inline KmeansProgress progress_of(const py::object& function) {
-  if (function.is_none()) return {};
-  return [function](double share) {
-    const py::gil_scoped_acquire locked;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    function(share);
-  };
-}
-
 inline py::tuple ivf_range_search(const IvfIndex& ix, const Array<float>& queries, float threshold, float epsilon,
                                   std::size_t nprobe, std::size_t threads) {
   return index_range_search(ix, queries, [&](const float* rows, std::size_t nq) {
@@ -110,6 +100,7 @@ inline void register_ivf(py::module_& m) {
             py::kw_only(), py::arg("dim"), py::arg("metric"), py::arg("codecs"), py::arg("seed"), py::arg("lists"),
             py::arg("spill"));
   register_common(bound);
+  register_add(bound);
   register_pq(bound);
   bound.def("lists", &IvfIndex::lists, Unlocked())
       .def("list_sizes",

@@ -106,10 +106,6 @@ void GraphIndex::train(const float* x, std::size_t n) {
   if (n == 0) refuse("train: expected at least one row; got 0");
   if (parts_.ids.nameless() == parts_.ids.size()) sweep(1);
   require_empty(parts_.ids, "train");
-  train_locked(x, n);
-}
-
-void GraphIndex::train_locked(const float* x, std::size_t n) {
   std::vector<float> mean = parts_.rows.mean(x, n);
   const auto publishing = lock_.write();
   parts_.rows.set_centre(std::move(mean));
@@ -121,7 +117,8 @@ void GraphIndex::check_new_ids(std::span<const std::int64_t> ids) {
   parts_.ids.check_new(ids, "add");
 }
 
-void GraphIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads) {
+void GraphIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads,
+                     const GraphProgress& progress) {
   const std::lock_guard writing(writer_);
   if (n > kMostGraphRows - parts_.ids.size()) {
     refuse("add: a graph holds at most " + std::to_string(kMostGraphRows) + " rows");
@@ -129,24 +126,26 @@ void GraphIndex::add(const float* x, std::size_t n, std::span<const std::int64_t
   if (!ids.empty()) parts_.ids.check_new(ids, "add");
   if (n == 0) return;
   if (parts_.size() == 0) sweep(threads);
-  if (!trained_) train_locked(x, std::min(n, kTrainRows));
   const Prepared rows = parts_.rows.prepared(x, n);
-  parts_.size() == 0 ? build(rows.data(), n, ids, threads) : insert(rows.data(), n, ids, {}, threads);
+  if (parts_.size() != 0) return insert(rows.data(), n, ids, {}, threads);
+  build(rows.data(), n, ids, trained_ ? parts_.rows.centre() : parts_.rows.mean(x, n), threads, progress);
 }
 
 // A whole graph beside the empty one there is, which it then replaces.
-void GraphIndex::build(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads) {
+void GraphIndex::build(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::vector<float> centre,
+                       std::size_t threads, const GraphProgress& progress) {
   GraphParts fresh(config_, kernels_);
-  fresh.rows.set_centre(parts_.rows.centre());
+  fresh.rows.set_centre(std::move(centre));
   fresh.ids = parts_.ids;
   const EncodedRows encoded = fresh.rows.encode_prepared(x, n, threads);
   fresh.rows.resize(n);
   for (std::size_t i = 0; i < n; ++i) fresh.rows.store(encoded, i, i);
   ids.empty() ? fresh.ids.append_next(n) : fresh.ids.append(ids);
   fresh.refresh_entries();
-  GraphBuild(fresh, kernels_, x, threads).run();
+  GraphBuild(fresh, kernels_, x, threads, progress).run();
   const auto publishing = lock_.write();
   parts_ = std::move(fresh);
+  trained_ = true;
 }
 
 void GraphIndex::reconstruct(std::span<const std::int64_t> ids, float* out) const {

@@ -9,6 +9,7 @@
 // for them only to put down what it has found.
 #pragma once
 
+#include <functional>
 #include <mutex>
 
 #include "index/fair_lock.h"
@@ -70,6 +71,8 @@ struct GraphRequest {
   RowBitmap allowed;
 };
 
+using GraphProgress = std::function<void(double share)>;
+
 class GraphIndex {
  public:
   GraphIndex(GraphConfig config, KernelsFn kernels);
@@ -84,8 +87,10 @@ class GraphIndex {
   // The centre: the mean of x (n, dim). An error once there are rows.
   void train(const float* x, std::size_t n);
   void check_new_ids(std::span<const std::int64_t> ids);
-  // The first rows are linked all at once, later ones by walks.
-  void add(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads);
+  // The first rows are linked all at once, later ones by walks. `progress` hears of the first, on the caller's thread;
+  // what it throws leaves the index as it was.
+  void add(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads,
+           const GraphProgress& progress = {});
   void remove(std::span<const std::int64_t> ids);
   void update(std::span<const std::int64_t> ids, const float* x, std::size_t threads);
   void reconstruct(std::span<const std::int64_t> ids, float* out) const;
@@ -101,8 +106,8 @@ class GraphIndex {
   std::map<std::string, std::size_t> column_layout() const;
 
  private:
-  void train_locked(const float* x, std::size_t n);
-  void build(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::size_t threads);
+  void build(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::vector<float> centre,
+             std::size_t threads, const GraphProgress& progress);
   void insert(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::span<const std::size_t> replaced,
               std::size_t threads);
   void tidy(std::size_t threads);   // sweeps where enough rows were removed

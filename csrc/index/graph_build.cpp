@@ -27,7 +27,7 @@ constexpr std::size_t kSliceRows = 8192;  // rows that look for their leaves tog
 
 }  // namespace
 
-GraphBuild::GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::size_t threads)
+GraphBuild::GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::size_t threads, GraphProgress progress)
     : parts_(parts),
       table_(table),
       kernels_(table()),
@@ -38,30 +38,54 @@ GraphBuild::GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::
       threads_(threads),
       values_(n_ * padded_),
       near_(n_),
-      edges_(n_) {
+      edges_(n_),
+      progress_(std::move(progress)) {
   for_rows([&](std::size_t first, std::size_t last) {
     parts_.rows.rotate(x_ + first * parts_.rows.config().dim, last - first, values_.data() + first * padded_);
   });
 }
 
 template <typename Work>
-void GraphBuild::for_rows(const Work& work) const {
-  parallel_for((n_ + kTaskRows - 1) / kTaskRows, threads_,
-               [&](std::size_t task) { work(task * kTaskRows, std::min(n_, (task + 1) * kTaskRows)); });
+void GraphBuild::for_rows(const Work& work) {
+  const std::size_t tasks = (n_ + kTaskRows - 1) / kTaskRows;
+  parallel_for(tasks, threads_, [&](std::size_t task) {
+    work(task * kTaskRows, std::min(n_, (task + 1) * kTaskRows));
+    report(task + 1, tasks);
+  });
 }
 
 void GraphBuild::run() {
+  step(0.15);
   search_leaves(leaves());
+  step(0.25);
   choose();
   link_back();
   if (n_ > kMostLeafRows) {  // else every row has seen all the others
     write();
+    step(0.65);
     walk();
+    step(0.85);
     choose();
     link_back();
   }
+  step(1.0);
   reach_all();
   write();
+  step(1.0);
+}
+
+// What follows brings the work this far.
+void GraphBuild::step(double until) {
+  from_ = until_;
+  until_ = until;
+  report(0, 1);
+}
+
+// Tasks begin in order, so the caller's own tell how far all of them are.
+void GraphBuild::report(std::size_t done, std::size_t all) {
+  if (std::this_thread::get_id() != caller_ || !progress_) return;
+  const double share = from_ + (until_ - from_) * static_cast<double>(done) / static_cast<double>(all);
+  if (share > told_) progress_(told_ = share);
 }
 
 // ---- candidates ----------------------------------------------------------------------------------------------------
@@ -112,7 +136,10 @@ void GraphBuild::search_leaves(const Leaves& leaves) {
     for (const std::uint32_t row : leaves[l]) visit[l].push_back(met[row]++);
   }
   for (std::size_t i = 0; i < n_; ++i) near_[i].assign(met[i] * kLeafNear, {0.0f, kNoRow});
-  parallel_for(leaves.size(), threads_, [&](std::size_t l) { search_leaf(leaves[l], visit[l]); });
+  parallel_for(leaves.size(), threads_, [&](std::size_t l) {
+    search_leaf(leaves[l], visit[l]);
+    report(l + 1, leaves.size());
+  });
   for_rows([&](std::size_t first, std::size_t last) {
     for (std::size_t i = first; i < last; ++i) {
       std::erase_if(near_[i], [](const Near& each) { return each.row == kNoRow; });

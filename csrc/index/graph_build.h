@@ -3,6 +3,8 @@
 // pass, Subramanya et al., 2019). The same graph at any number of threads.
 #pragma once
 
+#include <thread>
+
 #include "index/graph.h"
 #include "index/prune.h"
 
@@ -11,7 +13,7 @@ namespace tessella {
 class GraphBuild {
  public:
   // parts: rows, ids and entries are there, links are not. x (n, dim): the rows as prepared.
-  GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::size_t threads);
+  GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::size_t threads, GraphProgress progress = {});
   void run();
 
  private:
@@ -29,7 +31,7 @@ class GraphBuild {
   using Leaves = std::vector<std::vector<std::uint32_t>>;
 
   template <typename Work>
-  void for_rows(const Work& work) const;  // work(first, last)
+  void for_rows(const Work& work);  // work(first, last)
   const float* values(std::size_t row) const { return values_.data() + row * padded_; }
 
   Leaves leaves() const;
@@ -43,6 +45,8 @@ class GraphBuild {
   void reach_all();
   std::vector<std::uint32_t> unreached(std::vector<char>& reached) const;
   void write();
+  void step(double until);
+  void report(std::size_t done, std::size_t all);
 
   GraphParts& parts_;
   KernelsFn table_;
@@ -53,6 +57,11 @@ class GraphBuild {
   std::vector<std::vector<Near>> near_;  // candidates of each row, nearest first
   std::vector<Edges> edges_;
   bool written_ = false;
+
+  GraphProgress progress_;
+  std::thread::id caller_ = std::this_thread::get_id();
+  double from_ = 0.0, until_ = 0.0;  // shares of the work between which the step at hand lies
+  double told_ = 0.0;
 };
 
 }  // namespace tessella

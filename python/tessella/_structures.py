@@ -33,6 +33,7 @@ class Structure(Protocol):
     engine: Any
     default_effort: int
     knob: str  # what users call the effort; empty where there is none
+    built_at_once: bool  # the first rows come all together, and bring the centre with them
 
     @property
     def most_effort(self) -> int:
@@ -42,6 +43,8 @@ class Structure(Protocol):
         """Efforts that are worth measuring for the k best."""
 
     def train(self, x: Floats, threads: int, progress: Progress) -> None: ...
+
+    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Progress) -> None: ...
 
     def search(self, q: Floats, k: int, epsilon: float, effort: int, threads: int) -> tuple[Ids, Floats, Counts]: ...
 
@@ -63,6 +66,7 @@ class Flat:
     """Every row is looked at."""
 
     knob = ""
+    built_at_once = False
 
     def __init__(self, config: IndexConfig, *, dim: int, metric: str, seed: int) -> None:
         self.engine: Any = _core.FlatIndex(dim=dim, metric=metric, codecs=list(config.codecs), seed=seed)
@@ -80,6 +84,9 @@ class Flat:
         self.engine.train(x)
         if self.codebooks is not None:
             self.engine.set_pq(self.codebooks.learn(x, progress))
+
+    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Progress) -> None:
+        self.engine.add(x, ids, threads)
 
     def search(self, q: Floats, k: int, epsilon: float, effort: int, threads: int) -> tuple[Ids, Floats, Counts]:
         found: tuple[Ids, Floats, Counts] = self.engine.search(q, k, epsilon, threads)
@@ -121,6 +128,7 @@ class Ivf(_Searched):
     """Rows in lists by nearest centroid; effort is nprobe, the lists a search looks into."""
 
     knob = "nprobe"
+    built_at_once = False
 
     def __init__(self, config: IndexConfig, *, dim: int, metric: str, seed: int) -> None:
         self.engine: Any = _core.IvfIndex(
@@ -140,6 +148,9 @@ class Ivf(_Searched):
         self.engine.train(x, threads, progress)
         if self.codebooks is not None:
             self.engine.set_pq(self.codebooks.learn(x, None))
+
+    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Progress) -> None:
+        self.engine.add(x, ids, threads)
 
     def tensors(self, state: State) -> list[_container.Tensor]:
         entries = sum(state["list_sizes"])
@@ -184,6 +195,7 @@ class Graph(_Searched):
     """Rows linked to their neighbours; effort is ef, the candidates that a walk keeps."""
 
     knob = "ef"
+    built_at_once = True
 
     def __init__(self, config: IndexConfig, *, dim: int, metric: str, seed: int) -> None:
         self.engine: Any = _core.GraphIndex(
@@ -206,6 +218,9 @@ class Graph(_Searched):
 
     def train(self, x: Floats, threads: int, progress: Progress) -> None:
         self.engine.train(x)
+
+    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Progress) -> None:
+        self.engine.add(x, ids, threads, progress)
 
     def tensors(self, state: State) -> list[_container.Tensor]:
         return _column_tensors("column", state["columns"], self.engine.block_bytes)

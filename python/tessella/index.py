@@ -257,28 +257,51 @@ class Index:
         with shown(progress, "training") as report:
             self._structure.train(as_float32(rows.array, rows.kind), count, report)
 
-    def add(self, x: object, *, ids: object | None = None, threads: int | None = None) -> None:
+    def add(
+        self,
+        x: object,
+        *,
+        ids: object | None = None,
+        progress: Progress = False,
+        threads: int | None = None,
+    ) -> None:
         """Adds rows (n, dim); all of them or, on an error, none.
 
         `ids` (n,) are integers >= 0 that are not here yet; by default the next free numbers, from 0. What has to
-        be converted is converted in slices, so a memory-mapped or float64 matrix is never copied whole.
+        be converted is converted in slices, so a memory-mapped or float64 matrix is never copied whole; but the first
+        rows of a graph are, since they are linked all at once. `progress`, as for `train`, shows what takes long in a
+        first `add`: its training, or the linking of a graph.
         """
         rows = self._rows(x, "add")
         count = resolve_threads(threads, "add")
         own = None if ids is None else as_ids(ids, rows.n, "add")
         if own is not None:
             self._engine.check_new_ids(own)
+        with shown(progress if rows.n and not len(self) else False, "adding") as report:
+            self._add(rows, own, count, report)
+
+    def _add(
+        self,
+        rows: Input,
+        own: npt.NDArray[np.int64] | None,
+        count: int,
+        report: Callable[[float], None] | None,
+    ) -> None:
+        add = self._structure.add
+        if self._structure.built_at_once and not len(self):
+            add(as_float32(rows.array, rows.kind), own, count, report)
+            return
         if rows.n and not self.is_trained:
-            self._train_first(rows, count)
+            self._train_first(rows, count, report)
         flags = rows.source.flags
         if rows.source.dtype == np.float32 and flags.c_contiguous and flags.aligned:
-            self._engine.add(rows.array, own, count)
+            add(rows.array, own, count, None)
             return
         # Nothing is stored before every slice and every id has been looked at.
         for start, piece in self._slices(rows):
             self._engine.check_rows(piece, start)
         for start, piece in self._slices(rows):
-            self._engine.add(piece, None if own is None else own[start : start + len(piece)], count)
+            add(piece, None if own is None else own[start : start + len(piece)], count, None)
 
     def add_batches(
         self,
@@ -593,7 +616,7 @@ class Index:
         if "calibration" in config:
             self._calibration = Calibration.from_config(config["calibration"])
 
-    def _train_first(self, rows: Input, threads: int) -> None:
+    def _train_first(self, rows: Input, threads: int, report: Callable[[float], None] | None) -> None:
         """Trains on the rows of a first `add`, or on some of them where there are very many."""
         source = rows.source
         if rows.n > _TRAIN_ROWS:
@@ -601,7 +624,7 @@ class Index:
         some = as_rows(source, "x", "add") if rows.kind != "bf16" else Input(source, "bf16", False, False)
         for start, piece in self._slices(rows):
             self._engine.check_rows(piece, start)
-        self._structure.train(as_float32(some.array, some.kind), threads, None)
+        self._structure.train(as_float32(some.array, some.kind), threads, report)
 
     def _rows(self, x: object, operation: str) -> Input:
         return as_rows(x, "x", operation, self._dim)

@@ -104,6 +104,16 @@ def test_rows_that_came_later_are_found_as_well(rng: np.random.Generator, spec: 
     assert found_share(ix.search(q, 10, ef=256), truth) > FLOORS[spec][2] - 0.02
 
 
+def test_first_rows_are_linked_all_at_once_whatever_their_type(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = drawer(rng, 16)
+    x = draw(3000).astype(np.float16)
+    monkeypatch.setattr("tessella.index._SLICE_ROWS", 1000)  # at which other indexes convert them
+    one, other = made("Graph32,B1+U8", x), made("Graph32,B1+U8", x.astype(np.float32))
+    assert_same_results(one, other, draw(50), ef=32)
+
+
 @pytest.mark.parametrize(("spec", "metric"), [*zip(SPECS, ["cosine", "l2", "l2", "ip"], strict=True)])
 def test_nothing_depends_on_threads_or_company(rng: np.random.Generator, spec: str, metric: str) -> None:
     """Neither the graph, built at once or grown, nor a search of it."""

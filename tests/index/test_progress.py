@@ -1,0 +1,60 @@
+"""Long work tells how far it is, and what its listener raises ends it with the index as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import tessella as ts
+
+Floats = npt.NDArray[np.float32]
+BUILT = [("IVF16,B1+U8", 700), ("Flat,PQ4x4", 700), ("Graph32,B1+U8", 700), ("Graph32,U8", 5000)]  # one leaf, several
+
+
+def draw(rng: np.random.Generator, n: int) -> Floats:
+    return rng.standard_normal((n, 16), dtype=np.float32)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("spec", "n"), BUILT)
+def test_a_first_add_tells_its_progress(rng: np.random.Generator, spec: str, n: int, threads: int) -> None:
+    x, q = draw(rng, n), draw(rng, 20)
+    told, silent = (ts.Index(spec, dim=16) for _ in range(2))
+    shares: list[float] = []
+    told.add(x, progress=shares.append, threads=threads)
+    assert len(shares) >= 3
+    assert shares == sorted(shares) and shares[0] >= 0.0 and shares[-1] == 1.0
+    silent.add(x)
+    for one, other in zip(told.search(q), silent.search(q), strict=True):
+        np.testing.assert_array_equal(one, other)
+    told.add(draw(rng, 50), progress=shares.append)  # short work, which has nothing to tell
+    assert shares[-1] == 1.0 and len(told) == n + 50
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+@pytest.mark.parametrize(("spec", "n"), BUILT)
+def test_an_add_that_is_stopped_adds_nothing(
+    rng: np.random.Generator, spec: str, n: int, error: type[BaseException], threads: int
+) -> None:
+    x, q = draw(rng, n), draw(rng, 20)
+    ix, fresh = (ts.Index(spec, dim=16) for _ in range(2))
+    heard: list[float] = []
+    ix.add(draw(rng, n), progress=heard.append)
+    for stop_at in (heard[0], heard[len(heard) // 2], heard[-1]):
+
+        def stop(share: float, stop_at: float = stop_at) -> None:
+            if share >= stop_at:
+                raise error("enough")
+
+        ix = ts.Index(spec, dim=16)
+        with pytest.raises(error, match="enough"):
+            ix.add(x, ids=np.arange(n) + 7, progress=stop, threads=threads)
+        assert len(ix) == 0 and not ix.is_trained and 7 not in ix
+        assert (ix.search(q, 3).ids == -1).all()
+    ix.add(x)
+    fresh.add(x)
+    assert ix.ids.tolist() == list(range(n))  # no id was used up
+    for one, other in zip(ix.search(q), fresh.search(q), strict=True):
+        np.testing.assert_array_equal(one, other)
