@@ -264,7 +264,8 @@ def test_files_of_every_released_format_load(path: Path) -> None:
 def test_there_is_a_file_of_every_kind() -> None:
     stored = {json.loads(path.read_text())["spec"] for path in FORMATS.glob("*.json") if "spec" in path.read_text()}
     assert stored >= {"Flat", "Flat,F16", "Flat,BF16", "Flat,UINT8", "Flat,B1", "Flat,U8", "Flat,N4", "Flat,B1+U8",
-                      "Flat,B1+N4+F32", "IVF4,F32", "IVF4,B1", "IVF4,B1+U8", "IVF4+SOAR,B1+U8+F16"}  # fmt: skip
+                      "Flat,B1+N4+F32", "IVF4,F32", "IVF4,B1", "IVF4,B1+U8", "IVF4+SOAR,B1+U8+F16",
+                      "Graph32", "Graph32,B1+U8", "Flat,PQ5x4", "IVF4,OPQ5+U8"}  # fmt: skip
 
 
 def test_a_file_of_inverted_lists_keeps_its_effort_and_calibration() -> None:
@@ -273,6 +274,16 @@ def test_a_file_of_inverted_lists_keeps_its_effort_and_calibration() -> None:
         assert (ix.nprobe, len(ix.list_sizes), ix.list_sizes.sum()) == (3, 4, 43)
         assert ix.calibration is not None and (ix.calibration.k, ix.calibration.queries) == (5, 30)
         assert ix.calibration.efforts == (1, 2, 3, 4)
+
+
+def test_a_file_of_a_graph_keeps_its_effort_and_its_way() -> None:
+    for path in FORMATS.glob("index-v1-graph32*.json"):
+        expected = json.loads(path.read_text())
+        ix, q = ts.Index.load(path.with_suffix(".tessella")), np.array(expected["queries"], np.float32)
+        assert (ix.ef, len(ix)) == (50, 43)
+        walked = ix.search(q, 5, ef=16).ids
+        assert np.isin(walked, expected["ids"]).mean() > 0.8
+        assert ix.explain(q, 5, ef=16).probed < 3 * 43  # there by links, not by looking at all
 
 
 def test_searches_beside_a_writer_see_whole_rows(rng: np.random.Generator) -> None:

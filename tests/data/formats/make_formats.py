@@ -20,12 +20,14 @@ SPECS = ["Flat", "Flat,F16", "Flat,BF16", "Flat,UINT8", "Flat,B1", "Flat,U8", "F
 
 
 IVF_SPECS = ["IVF4,F32", "IVF4,B1+U8", "IVF4+SOAR,B1+U8+F16", "IVF4,B1"]
+GRAPH_SPECS = ["Graph32,B1+U8", "Graph32"]
+PQ_SPECS = ["Flat,PQ5x4", "IVF4,OPQ5+U8"]
 CALIBRATED = "IVF4,B1"
 
 
 def main(version: str, *specs: str) -> None:
     rng = np.random.default_rng(1)
-    for spec in specs or [*SPECS, *IVF_SPECS]:
+    for spec in specs or [*SPECS, *IVF_SPECS, *GRAPH_SPECS, *PQ_SPECS]:
         for metric in ("l2", "ip"):
             x = rng.integers(0, 255, (45, 20)).astype(np.float32)
             ix = ts.Index(spec, dim=20, metric=metric)
@@ -36,6 +38,8 @@ def main(version: str, *specs: str) -> None:
                 ix.calibrate(rng.integers(0, 255, (30, 20)).astype(np.float32), 5)
             if spec.startswith("IVF"):
                 ix.nprobe = 3
+            if spec.startswith("Graph"):
+                ix.ef = 50  # no fewer than there are rows: an answer for ever, however walks may change
             hits = ix.search(q, 5)
             name = f"index-v{version}-{spec.lower().replace(',', '-').replace('+', '-')}-{metric}"
             path = Path(__file__).with_name(f"{name}.tessella")
