@@ -1,4 +1,4 @@
-"""Product quantization: encoding, and scans of 4-bit and 8-bit codes; `Store` searches them for bench/pq.py."""
+"""Product quantization: encoding, and scans of 4-bit and 8-bit codes."""
 
 from __future__ import annotations
 
@@ -7,31 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-import tessella as ts
 from bench.kernels.rows import CACHE_BYTES, Row, per_row
 from tessella import _core
 from tessella.reference import pq as reference
 
 Array = npt.NDArray[np.generic]
-
-
-class Store:
-    """Codes of a trained quantizer of one level, laid out for scanning; searches end in the k best."""
-
-    def __init__(self, quantizer: ts.ProductQuantizer, codes: npt.NDArray[np.uint8]) -> None:
-        self._rotation = quantizer.rotation
-        self._codebooks = np.ascontiguousarray(quantizer.codebooks[0].swapaxes(1, 2))
-        self._blocks = reference.pack_blocks(codes, quantizer.m, quantizer.bits)
-        self._n = len(codes)
-        self._exact = quantizer.rotation is not None  # whose pieces differ too much for 6 bits alone
-
-    def search(self, queries: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
-        """Positions (nq, k) of the largest inner products, best first."""
-        q = np.ascontiguousarray(queries if self._rotation is None else queries @ self._rotation)
-        found: npt.NDArray[np.int64] = _core.pq_topk(
-            q, self._codebooks, self._blocks, self._n, k, "ip", exact=self._exact
-        )[0]
-        return found
 
 
 def measured(d: int, memory_bytes: int) -> Iterator[Row]:

@@ -202,90 +202,6 @@ inline py::list pq_scan(const Floats& tables, const Bytes& blocks, std::size_t n
   return found;
 }
 
-// The k best of a scan: hits gather in a pool that is cut back to k whenever it has doubled, which raises the
-// threshold.
-class PqPool {
- public:
-  explicit PqPool(std::size_t k) : k_(k) { hits_.reserve(4 * k + kRunRows); }
-
-  static constexpr std::size_t kRunRows = 512;
-
-  float threshold() const { return threshold_; }
-  void add(const RabitqHit* hits, std::size_t count, std::size_t first_row) {
-    for (std::size_t i = 0; i < count; ++i) {
-      hits_.push_back({hits[i].row + static_cast<std::uint32_t>(first_row), hits[i].estimate, 0.0f});
-    }
-    if (hits_.size() >= 2 * k_) cut();
-  }
-  // Best first; -1 and -inf where there are fewer than k.
-  void write(std::int64_t* rows, float* similarities) {
-    if (hits_.size() > k_) cut();
-    std::sort(hits_.begin(), hits_.end(), is_better);
-    for (std::size_t i = 0; i < k_; ++i) {
-      rows[i] = i < hits_.size() ? std::int64_t{hits_[i].row} : -1;
-      similarities[i] = i < hits_.size() ? hits_[i].estimate : -std::numeric_limits<float>::infinity();
-    }
-  }
-
- private:
-  static bool is_better(const RabitqHit& a, const RabitqHit& b) {
-    return a.estimate != b.estimate ? a.estimate > b.estimate : a.row < b.row;
-  }
-  void cut() {
-    std::nth_element(hits_.begin(), hits_.begin() + static_cast<std::ptrdiff_t>(k_ - 1), hits_.end(), is_better);
-    hits_.resize(k_);
-    threshold_ = hits_.back().estimate;
-  }
-
-  std::size_t k_;
-  float threshold_ = -std::numeric_limits<float>::infinity();
-  std::vector<RabitqHit> hits_;
-};
-
-inline py::tuple pq_topk(const Floats& queries, const Floats& codebooks, const Bytes& blocks, std::size_t n,
-                         std::size_t k, const std::string& metric_name, bool exact) {
-  const Metric metric = parse_metric(metric_name, "pq_topk");
-  const PqShape shape(codebooks, "pq_topk");
-  check_shape(queries, shape.d, "pq_topk", "queries");
-  check_blocks(blocks, n, shape.m, shape.bits, false, "pq_topk");
-  require(k >= 1 && k <= kMaxK, "pq_topk", "k between 1 and " + std::to_string(kMaxK), std::to_string(k));
-  const std::size_t nq = rows_of(queries), block_bytes = pq_block_bytes(shape.m, shape.bits, false);
-  Array<std::int64_t> rows({nq, k});
-  Floats similarities({nq, k});
-  const float *from = queries.data(), *words = codebooks.data();
-  const std::uint8_t* data = blocks.data();
-  std::int64_t* to_rows = rows.mutable_data();
-  float* to_similarities = similarities.mutable_data();
-  {
-    const py::gil_scoped_release unlocked;
-    const Kernels& kernels = cpu::active_kernels();
-    parallel_for((nq + kRabitqQueries - 1) / kRabitqQueries, num_threads(), [&](std::size_t group) {
-      const std::size_t first = group * kRabitqQueries, count = std::min(kRabitqQueries, nq - first);
-      AlignedBuffer tables(count * shape.m * shape.k * sizeof(float));
-      for (std::size_t q = 0; q < count; ++q) {
-        kernels.pq_table({from + (first + q) * shape.d, shape.d, shape.m, shape.bits, words, metric,
-                          tables.as<float>() + q * shape.m * shape.k});
-      }
-      PqPrepared prepared(kernels, tables.as<float>(), count, shape.m, shape.bits, exact);
-      std::vector<PqPool> pools(count, PqPool(k));
-      std::vector<RabitqHit> hits(count * PqPool::kRunRows);
-      RabitqHit* out[kRabitqQueries];
-      std::size_t counts[kRabitqQueries];
-      for (std::size_t q = 0; q < count; ++q) out[q] = hits.data() + q * PqPool::kRunRows;
-      for (std::size_t row = 0; row < n; row += PqPool::kRunRows) {
-        for (std::size_t q = 0; q < count; ++q) prepared.queries[q].threshold = pools[q].threshold();
-        kernels.pq_scan({data + row / kBlockRows * block_bytes, std::min(PqPool::kRunRows, n - row), shape.m,
-                         shape.bits, false, prepared.queries.data(), count, out, counts});
-        for (std::size_t q = 0; q < count; ++q) pools[q].add(out[q], counts[q], row);
-      }
-      for (std::size_t q = 0; q < count; ++q) {
-        pools[q].write(to_rows + (first + q) * k, to_similarities + (first + q) * k);
-      }
-    });
-  }
-  return py::make_tuple(rows, similarities);
-}
-
 inline Floats pq_sum(const Floats& tables, const Bytes& codes, const std::optional<Array<std::uint32_t>>& which) {
   const int bits = table_bits(tables, "pq_sum");
   const std::size_t nq = rows_of(tables), m = static_cast<std::size_t>(tables.shape(1));
@@ -323,9 +239,6 @@ inline void register_pq(py::module_& m) {
   m.def("pq_scan", &pq_scan, py::arg("tables").noconvert(), py::arg("blocks").noconvert(), py::arg("n"), py::kw_only(),
         py::arg("terms"), py::arg("thresholds").noconvert(), py::arg("exact") = false,
         "One pass of 1 to 4 queries' tables (nq, m, 2^bits) over blocks: (rows, similarities) of each.");
-  m.def("pq_topk", &pq_topk, py::arg("queries").noconvert(), py::arg("codebooks").noconvert(),
-        py::arg("blocks").noconvert(), py::arg("n"), py::arg("k"), py::arg("metric"), py::arg("exact") = false,
-        "The k best rows of blocks without terms for each query: rows (nq, k), similarities (nq, k).");
   m.def("pq_sum", &pq_sum, py::arg("tables").noconvert(), py::arg("codes").noconvert(),
         py::arg("which").noconvert() = py::none(),
         "Sums of table entries over all codes, or over codes `which` -> (nq, count).");

@@ -32,7 +32,6 @@ __all__: list[str] = [
     "pq_scan",
     "pq_sum",
     "pq_table",
-    "pq_topk",
     "pq_update",
     "rabitq_encode",
     "rabitq_scan",
@@ -372,19 +371,6 @@ def pq_table(
 ) -> numpy.typing.NDArray[numpy.float32]:
     """
     Queries (nq, d) -> inner products with, or minus squared distances to, every codeword (nq, m, 2^bits).
-    """
-
-def pq_topk(
-    queries: numpy.typing.NDArray[numpy.float32],
-    codebooks: numpy.typing.NDArray[numpy.float32],
-    blocks: numpy.typing.NDArray[numpy.uint8],
-    n: typing.SupportsInt | typing.SupportsIndex,
-    k: typing.SupportsInt | typing.SupportsIndex,
-    metric: str,
-    exact: bool = False,
-) -> tuple[typing.Any, ...]:
-    """
-    The k best rows of blocks without terms for each query: rows (nq, k), similarities (nq, k).
     """
 
 def pq_update(

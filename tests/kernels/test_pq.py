@@ -213,24 +213,6 @@ def test_a_table_without_differences_gives_its_base(level: str) -> None:
     assert got.tolist() == [36.0] * 40
 
 
-@pytest.mark.parametrize("k", KINDS)
-@pytest.mark.parametrize("metric", ["ip", "l2"])
-def test_topk_is_the_sorted_scan(level: str, rng: np.random.Generator, metric: str, k: int) -> None:
-    queries, books = rows(rng, 6, 24), codebooks(rng, 24, 6, k)
-    numbers = rng.integers(0, k, size=(1500, 6)).astype(np.uint8)
-    blocks = reference.pack_blocks(reference.pack_codes(numbers, bits_of(k)), 6, bits_of(k))
-    which, best = _core.pq_topk(queries, books, blocks, 1500, 10, metric)
-    tables = _core.pq_table(queries, books, metric)
-    for q in range(6):
-        ((_, everything),) = scanned(tables[q : q + 1], numbers, None, np.array([-np.inf]))
-        order = np.lexsort((np.arange(1500), -everything))[:10]
-        assert which[q].tolist() == order.tolist()
-        assert same_bits(best[q], everything[order])
-    few, scores = _core.pq_topk(queries, books, blocks, 3, 10, metric)
-    assert np.all(few[:, 3:] == -1)
-    assert np.all(np.isneginf(scores[:, 3:]))
-
-
 def test_sums_are_close_to_products(rng: np.random.Generator) -> None:
     x, query, books = rows(rng, 50, 48), rows(rng, 1, 48)[0], codebooks(rng, 48, 8, 256)
     numbers = reference.pq_encode(x, books)
