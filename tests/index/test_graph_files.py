@@ -16,6 +16,7 @@ import pytest
 
 import tessella as ts
 from tessella.calibration import Calibration, Span, measure
+from tests.index.damage import ROOT, USE, put, rewritten
 from tests.index.test_graph import (
     METRICS,
     SPECS,
@@ -26,7 +27,6 @@ from tests.index.test_graph import (
     found_share,
     made,
 )
-from tests.index.test_ivf import ROOT, USE, put, rewritten
 
 NO_ROW = 2**32 - 1
 

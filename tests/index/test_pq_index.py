@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 import tessella as ts
-from tests.index.test_ivf import rewritten
+from tests.index.damage import rewritten
 
 METRICS = ["cosine", "ip", "l2"]
 

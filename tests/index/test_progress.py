@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 import tessella as ts
+from tests.index.ivf_cases import Floats, assert_same_results
 
-Floats = npt.NDArray[np.float32]
 BUILT = [("IVF16,B1+U8", 700), ("Flat,PQ4x4", 700), ("Graph32,B1+U8", 700), ("Graph32,U8", 5000)]  # one leaf, several
 
 
 def draw(rng: np.random.Generator, n: int) -> Floats:
     return rng.standard_normal((n, 16), dtype=np.float32)
+
+
+def test_training_tells_its_progress_and_may_be_stopped(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((600, 8)).astype(np.float32)
+    ix, shares = ts.Index("IVF16,B1+U8", dim=8), list[float]()
+    ix.train(x, progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1.0
+
+    def stop(share: float) -> None:
+        raise LookupError("enough")
+
+    other = ts.Index("IVF16,B1+U8", dim=8)
+    with pytest.raises(LookupError, match="enough"):
+        other.train(x, progress=stop)
+    assert not other.is_trained and len(other.list_sizes) == 0
+    other.train(x)
+    for each in (ix, other):
+        each.add(x)
+    assert_same_results(ix, other, x[:20])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
