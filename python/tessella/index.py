@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tessella import _container
+from tessella import _files
 from tessella._arrays import Input, as_float32, as_ids, as_rows, like_input, row_slices
 from tessella._backend import resolve_threads, whole_number
 from tessella._progress import Progress, counted, shown
 from tessella._structures import Counts, make_structure
 from tessella.calibration import Calibration, check_recall, measure, share_found
 from tessella.config import METRICS, IndexConfig
-from tessella.errors import FormatError, InvalidArgument, RecallWarning
+from tessella.errors import InvalidArgument, RecallWarning
 
 if TYPE_CHECKING:
     from tessella.building import BuildReport
@@ -508,13 +507,7 @@ class Index:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the index to one file, a valid safetensors file, replacing it in one step once it is whole."""
-        state = self._engine.snapshot()
-        config = self._header() | {key: state[key] for key in ("rows", "next_id", "trained")}
-        tensors: list[_container.Tensor] = [("centre", "F32", (self._dim,), [state["centre"]])]
-        if state["ids"] is not None:
-            tensors.append(("ids", "I64", (state["rows"],), [state["ids"]]))
-        tensors += self._structure.tensors(state)
-        _container.write(path, tensors, {"kind": "index", "config": json.dumps(config)})
+        _files.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False, verify: bool | None = None) -> Index:
@@ -527,31 +520,10 @@ class Index:
         Raises:
             FormatError: when the file is not a whole, undamaged index of a version this library knows.
         """
-        file = _container.read(path, mmap=mmap, verify=verify, kind="index")
-        config = file.config
-        try:
-            centre = file.take("centre", "F32", (_natural(config, "dim"),))
-            index = cls(
-                config["spec"], dim=_natural(config, "dim"), metric=config["metric"], seed=_natural(config, "seed")
-            )
-            rows = _natural(config, "rows")
-            ids = file.take("ids", "I64", (rows,)) if "ids" in file.tensors else None
-            state = {"rows": rows, "next_id": _natural(config, "next_id"), "trained": config["trained"] is True}
-            index._engine.restore(state | {"ids": ids, "centre": centre} | index._structure.read(file))
-            index._take_efforts(config)
-        except FormatError as error:
-            message = str(error).removeprefix("load: ")
-            if message.startswith(file.path):
-                raise
-            raise FormatError(f"load: {file.path} is damaged: {message}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"load: {file.path} is damaged: its config does not describe an index ({error})"
-            ) from error
-        return index
+        return _files.load(cls, path, mmap, verify)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self._header(), self._structure.joined(self._engine.snapshot()))
+        return _files.reduced(self)
 
     # ---- behind the door
 
@@ -601,21 +573,6 @@ class Index:
             )
         return self._calibration.effort_for(target)
 
-    def _header(self) -> dict[str, Any]:
-        header = {"spec": self.spec, "dim": self._dim, "metric": self._metric, "seed": self._seed}
-        if self._structure.knob:
-            header[self._structure.knob] = self._effort
-        if self._calibration is not None:
-            header["calibration"] = self._calibration.as_config()
-        return header
-
-    def _take_efforts(self, config: dict[str, Any]) -> None:
-        knob = self._structure.knob
-        if knob in config:
-            self._effort = self._checked_effort(_natural(config, knob), knob, "load")
-        if "calibration" in config:
-            self._calibration = Calibration.from_config(config["calibration"])
-
     def _train_first(self, rows: Input, threads: int, report: Callable[[float], None] | None) -> None:
         """Trains on the rows of a first `add`, or on some of them where there are very many."""
         source = rows.source
@@ -636,23 +593,8 @@ class Index:
             start += len(piece)
 
 
-def _restored(header: dict[str, Any], state: dict[str, Any]) -> Index:
-    """An index from what pickle kept of it."""
-    index = Index(header["spec"], dim=header["dim"], metric=header["metric"], seed=header["seed"])
-    index._engine.restore(state)
-    index._take_efforts(header)
-    return index
-
-
 def _bound(epsilon: float, operation: str) -> float:
     value = float(epsilon)
     if not 0.0 <= value < float("inf"):
         raise InvalidArgument(f"{operation}: expected a finite epsilon >= 0; got {value}")
-    return value
-
-
-def _natural(config: dict[str, Any], key: str) -> int:
-    value = config[key]
-    if type(value) is not int or value < 0 or value >= 1 << 62:
-        raise ValueError(f"{key!r} is {value!r}")
     return value
