@@ -56,7 +56,9 @@ void SeenRows::grow() {
 }
 
 Selection::Selection(const RowScorer& scorer, const QueryTables& tables, std::size_t keep, const IdMap& ids, bool once)
-    : scorer_(scorer), tables_(tables), keep_(keep), once_(once), pool_(keep, ids) {}
+    : scorer_(scorer), tables_(tables), keep_(keep), once_(once), pool_(keep, ids), seen_(once ? 1024 : 0) {
+  deferred_.reserve(kRefineRows);
+}
 
 // Rows that look as if they belong among the best are refined at once; those that only might are put off until the
 // threshold is what the best have made of it, which spares most of them.

@@ -29,6 +29,7 @@ std::vector<Candidate> final_list(const RowScorer& scorer, const float* query, c
 // Row numbers met before. Grows as it fills.
 class SeenRows {
  public:
+  explicit SeenRows(std::size_t slots = 1024) : slots_(slots) {}
   bool insert(std::uint32_t row) {  // false: was there already
     const std::size_t mask = slots_.size() - 1;
     std::size_t slot = row * 0x9E3779B1u & mask;
@@ -47,7 +48,7 @@ class SeenRows {
  private:
   void grow();
   static constexpr std::size_t kSpare = 4;  // slots for each row: a probe seldom has to look twice
-  std::vector<std::uint32_t> slots_ = std::vector<std::uint32_t>(1024);  // row + 1; a power of two
+  std::vector<std::uint32_t> slots_;        // row + 1; a power of two
   std::size_t count_ = 0;
 };
 
@@ -85,7 +86,7 @@ class Selection {
   bool once_;
   TopK pool_;
   std::vector<Deferred> deferred_;
-  SeenRows seen_;
+  SeenRows seen_;  // without slots unless rows count once
   std::size_t refined_ = 0, count_ = 0;
   std::array<std::uint32_t, kRefineRows> rows_;
   std::array<float, kRefineRows> uppers_;

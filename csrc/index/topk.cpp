@@ -5,9 +5,13 @@
 namespace tessella {
 
 void TopK::insert(const Candidate& candidate) {
+  const auto better = [&](const Candidate& other) {  // neither is NaN, and ids are seldom asked for
+    return candidate.similarity > other.similarity ||
+           (candidate.similarity == other.similarity && ids_->better(candidate, other));
+  };
   std::size_t at = entries_.size();
   entries_.push_back(candidate);
-  for (; at > 0 && ids_->better(candidate, entries_[at - 1]); --at) entries_[at] = entries_[at - 1];
+  for (; at > 0 && better(entries_[at - 1]); --at) entries_[at] = entries_[at - 1];
   entries_[at] = candidate;
   if (entries_.size() > k_) entries_.pop_back();
   if (entries_.size() == k_) threshold_ = entries_.back().similarity;
