@@ -16,6 +16,7 @@
 #include "cuda/device/bits.h"
 #include "cuda/device/convert.h"
 #include "cuda/device/eight.h"
+#include "cuda/device/planes.h"
 #include "cuda/device/shared.h"
 #include "cuda/launch.h"
 #include "cuda/runtime.h"
@@ -67,29 +68,12 @@ __global__ void __launch_bounds__(kRowThreads) rabitq_codes(const RabitqEncode j
 __global__ void __launch_bounds__(kRowThreads) rabitq_cut(const RabitqCut job) {
   const std::size_t query = std::size_t{blockIdx.x} * (kRowThreads / kWarp) + warp_index();
   if (query >= job.nq) return;
-  const int lane = lane_index();
-  const float* elements = job.queries + query * job.padded + lane;
-  float largest = 0.0f;
-  for (std::size_t j = 0; j < job.padded; j += kWarp) largest = fmaxf(largest, fabsf(elements[j]));
-  largest = warp_max(largest);
   const int planes = job.planes.planes;
-  const auto most = static_cast<float>((1 << (planes - 1)) - 1);
-  const bool flat = largest < 1e-30f;  // no direction left: all sums are zero
-  const float inverse = flat ? 0.0f : most / largest;
   std::uint32_t* words = job.planes.words + query * (job.padded / 32) * static_cast<std::size_t>(planes);
-  std::int32_t sum = 0;
-  for (std::size_t j = 0; j < job.padded; j += kWarp, words += planes) {
-    const auto w = static_cast<std::int32_t>(rintf(elements[j] * inverse));
-    sum += w;
-    for (int plane = 0; plane < planes; ++plane) {
-      const unsigned bits = __ballot_sync(kAllLanes, (w >> plane & 1) != 0);
-      if (lane == plane) words[plane] = bits;
-    }
-  }
-  sum = warp_sum(sum);
-  if (lane != 0) return;
-  job.planes.steps[query] = flat ? 0.0f : largest / most;
-  job.planes.sums[query] = sum;
+  const PlaneFactors factors = cut_planes(job.queries + query * job.padded, job.padded, planes, words);
+  if (lane_index() != 0) return;
+  job.planes.steps[query] = factors.step;
+  job.planes.sums[query] = factors.sum;
 }
 
 // ---- scan
@@ -105,21 +89,6 @@ __device__ inline void share_planes(const RabitqPlaneScan& job, std::size_t firs
     const std::uint32_t plane = i % kPlanes, q = i / kPlanes % kQueries, word = i / (kPlanes * kQueries);
     const std::size_t query = min(first_query + q, job.nq - 1);
     shared[i] = job.planes.words[query * each + word * kPlanes + plane];
-  }
-}
-
-// sums[q] += <x, w> of 32 dimensions.
-template <int kQueries, int kPlanes>
-__device__ inline void count_bits(std::uint32_t x, const std::uint32_t* planes, std::int32_t (&sums)[kQueries]) {
-#pragma unroll
-  for (int q = 0; q < kQueries; ++q) {
-#pragma unroll
-    for (int first = 0; first < kPlanes; first += 4) {
-      const uint4 four = *reinterpret_cast<const uint4*>(planes + q * kPlanes + first);
-      const std::int32_t low = __popc(x & four.x) + 2 * __popc(x & four.y) + 4 * __popc(x & four.z);
-      const std::int32_t top = 8 * __popc(x & four.w);
-      sums[q] += (first + 4 < kPlanes ? low + top : low - top) << first;
-    }
   }
 }
 
