@@ -27,7 +27,7 @@ macro(tessella_find_cuda)
 endmacro()
 
 function(tessella_add_cuda_module)
-  file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cuda/*.cu ${PROJECT_SOURCE_DIR}/csrc/cuda/exact/*.cu)
+  file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cuda/*.cu ${PROJECT_SOURCE_DIR}/csrc/cuda/*/*.cu)
   add_library(tessella_cuda STATIC ${kernels})
   target_include_directories(tessella_cuda PUBLIC ${PROJECT_SOURCE_DIR}/csrc ${PROJECT_SOURCE_DIR}/csrc/include)
   # CMake 3.25 does not know how nvcc spells C++20, so the standard is an option here and no property.

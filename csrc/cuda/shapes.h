@@ -68,6 +68,8 @@ constexpr int kEncodeRows = 8;  // of a thread, each against 8 codewords at 8 bi
 constexpr int kRotateThreads = 128;                   // a block a row
 constexpr std::size_t kRotateMostDimensions = 40960;  // a row in an A100's shared memory
 
+constexpr int kWalkBlocks = 24;  // walks of a multiprocessor at once, a warp each: as many as leave 80 registers
+
 constexpr int kMergeThreads = 256;   // a block a query
 constexpr int kFinishThreads = 128;  // a block a query
 constexpr int kRowThreads = 256;     // a warp a row or a query

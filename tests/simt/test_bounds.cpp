@@ -1,10 +1,12 @@
 // The emulated families other than exact on buffers without spare room, so that the address sanitizer hears every
 // access beyond them. tests/simt/test_<family>.py compare the results with the reference; here a few sums must be
 // right.
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <vector>
 
+#include "cuda/graph.h"
 #include "cuda/kmeans.h"
 #include "cuda/pq.h"
 #include "cuda/rabitq.h"
@@ -106,6 +108,75 @@ void run_scalar(std::size_t n, std::size_t padded, int bits) {
   }
 }
 
+// Rows on a line, each with those around it as candidates; the search finds the ends.
+void run_graph(std::size_t n, std::size_t padded, std::size_t degree, bool coded) {
+  const std::size_t count = 5, k = 3, entries = 2;
+  std::vector<float> values(n * padded), distances(n * count), lengths(n * degree), linked_lengths(n * degree);
+  std::vector<std::uint32_t> candidates(n * count), rows(n * degree), linked(n * degree), wanted(n), linked_wanted(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    values[i * padded] = static_cast<float>(i);
+    for (std::size_t j = 0; j < count; ++j) {
+      candidates[i * count + j] = static_cast<std::uint32_t>(i + j - count / 2);  // beyond the ends there is none
+      distances[i * count + j] = static_cast<float>((j - count / 2) * (j - count / 2));
+    }
+  }
+  cuda::graph_prune({values.data(),
+                     n,
+                     padded,
+                     candidates.data(),
+                     distances.data(),
+                     count,
+                     degree,
+                     {rows.data(), lengths.data(), wanted.data()},
+                     nullptr});
+  std::vector<std::uint32_t> scratch(cuda::graph_link_scratch(n, degree) / 4);
+  cuda::graph_link({values.data(),
+                    n,
+                    padded,
+                    degree,
+                    {rows.data(), lengths.data(), wanted.data()},
+                    {linked.data(), linked_lengths.data(), linked_wanted.data()},
+                    scratch.data(),
+                    nullptr});
+  std::vector<std::uint8_t> records(n * cuda::graph_record_bytes(degree, padded, coded));
+  cuda::graph_write({values.data(), n, padded, nullptr, linked.data(), degree, coded, records.data(), nullptr});
+  const std::vector<std::uint8_t> codes(n * padded, 128);
+  const std::vector<float> scales(n), norms2(n), add(1), most(1);
+  for (const bool raw : {false, true}) {
+    const cuda::GraphRows scored{values.data(), raw ? nullptr : codes.data(), scales.data(), norms2.data()};
+    const std::vector<float> query(padded);
+    const std::vector<std::uint32_t> starts{static_cast<std::uint32_t>(n - 1), cuda::kNoRow};
+    const std::vector<std::uint32_t> allowed((n + 31) / 32, UINT32_MAX);
+    std::vector<float> scores(k);
+    std::vector<std::int64_t> found(k);
+    std::vector<std::uint32_t> visits(1), slots(cuda::graph_search_scratch(1, 512) / 4);
+    cuda::graph_search({query.data(),
+                        1,
+                        add.data(),
+                        most.data(),
+                        padded,
+                        Metric::kL2,
+                        records.data(),
+                        n,
+                        degree,
+                        coded,
+                        scored,
+                        starts.data(),
+                        entries,
+                        allowed.data(),
+                        n,
+                        k,
+                        INFINITY,
+                        512,
+                        scores.data(),
+                        found.data(),
+                        visits.data(),
+                        slots.data(),
+                        nullptr});
+    expect(visits[0] == n && found[0] == 0 && scores[0] == 0.0f, "graph_search", n);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -117,6 +188,7 @@ int main() {
     }
     for (int bits = 2; bits <= 8; ++bits) run_scalar(n, 128, bits);
     run_rotate(n, n + 60);
+    for (const bool coded : {false, true}) run_graph(n, n % 3 == 0 ? 192 : 64, coded ? 64 : 32, coded);
   }
   return failed != 0;
 }

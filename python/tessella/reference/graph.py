@@ -21,12 +21,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tessella.reference.rabitq import BLOCK_ROWS, rabitq_encode, rabitq_sums, rabitq_table
-from tessella.reference.scalar import sum_products
+from tessella.reference.rabitq import (
+    BLOCK_ROWS,
+    plane_sums,
+    rabitq_encode,
+    rabitq_planes,
+    rabitq_sums,
+    rabitq_table,
+)
+from tessella.reference.scalar import scalar_dot, scalar_query, sum_products
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.uint32]
 
+NO_ROW = 0xFFFFFFFF  # a lane of a record without a neighbour
+LOWEST = np.finfo(np.float32).min
 NO_TERM = 0x7F80  # bfloat16's infinity: the lane has no neighbour
 LEAST_WEIGHT = 1e-30  # above 0, so that such a lane stays at -inf
 
@@ -102,3 +112,235 @@ def graph_scan(query: Floats, blocks: Codes, add: float, metric: str) -> npt.NDA
     factor = 2.0 if metric == "l2" else 1.0
     weight = 1.0 if metric == "l2" else max(float(add), LEAST_WEIGHT)
     return np.asarray(float(add) + factor * edges.scales.astype(np.float64) * products - weight * edges.terms)
+
+
+# ---- a walk, as devices take it that count bits (see rabitq.py): float32, a rounding an operation
+
+
+def plane_estimates(query: Floats, blocks: Codes, add: np.float32, metric: str) -> Floats:
+    """graph_scan with the query in 8 bit planes instead of a table."""
+    edges, planes = unpack_blocks(blocks), rabitq_planes(query)
+    step = np.float32(2.0 if metric == "l2" else 1.0) * planes.step
+    weight = np.float32(1) if metric == "l2" else max(add, np.float32(LEAST_WEIGHT))
+    products = plane_sums(planes, edges.bits).astype(np.float32) * step * edges.scales
+    return np.asarray((products + add) - weight * edges.terms)
+
+
+def sum_lanes(products: Floats) -> Floats:
+    """(n, D) -> (n,): 32 lanes have 4 neighbouring columns of each 128, in order; then the lanes by halves."""
+    n, padded = products.shape
+    steps = -(-padded // 128)
+    columns = np.zeros((n, 128 * steps), dtype=np.float32)
+    columns[:, :padded] = products
+    lanes = np.zeros((n, 32), dtype=np.float32)
+    for column in columns.reshape(n, steps, 32, 4).transpose(1, 3, 0, 2).reshape(4 * steps, n, 32):
+        lanes = lanes + column
+    while lanes.shape[1] > 1:
+        half = lanes.shape[1] // 2
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return np.asarray(lanes[:, 0])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What rows are scored by: values R(x - centre) (n, D), or U8 codes with their scales and, for "l2", norms2."""
+
+    metric: str
+    values: Floats | None = None
+    codes: Codes | None = None
+    scales: Floats | None = None
+    norms2: Floats | None = None
+
+    def scores(self, query: Floats, add: np.float32, rows: Numbers) -> Floats:
+        """Of a query R(q), or for "l2" R(q - centre); add: <q, centre>, or minus the query's squared length."""
+        if self.codes is None:
+            assert self.values is not None
+            if self.metric == "l2":
+                return np.float32(0) - sum_lanes(np.square(query - self.values[rows]))
+            return add + sum_lanes(query * self.values[rows])
+        assert self.scales is not None
+        products = scalar_dot(scalar_query(query), self.codes[rows], len(query), 8)
+        scores = add + np.float32(2.0 if self.metric == "l2" else 1.0) * self.scales[rows] * products
+        return scores if self.norms2 is None else scores - self.norms2[rows]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """neighbours (n, degree), NO_ROW in empty lanes; blocks (n, degree/32, 4 D + 128) where edges are coded."""
+
+    neighbours: Numbers
+    blocks: Codes | None
+    rows: Rows
+
+
+def unpack_records(records: Codes, degree: int, padded: int, rows: Rows) -> Graph:
+    """Records (n, bytes): row numbers and, in coded ones, blocks."""
+    neighbours = np.ascontiguousarray(records[:, : 4 * degree]).view("<u4")
+    blocks = records[:, 4 * degree :].reshape(len(records), -1, 4 * padded + 128)
+    return Graph(neighbours, blocks if blocks.size else None, rows)
+
+
+def score_key(score: np.float32, low: int) -> int:
+    """Keys are in the order of the scores themselves; equal scores in that of 32 bits more."""
+    bits = int(np.float32(score).view(np.uint32))
+    return (bits ^ (0xFFFFFFFF if bits >> 31 else 1 << 31)) << 32 | low
+
+
+@dataclass
+class Walk:
+    """What a walk knows: ef candidates and k results, each (key, row, score) best first; rows met; rows visited."""
+
+    pool: list[tuple[int, int, np.float32]]
+    best: list[tuple[int, int, np.float32]]
+    met: set[int]
+    visited: list[int]
+
+
+def graph_walk(
+    graph: Graph, query: Floats, add: np.float32, entries: Numbers, ef: int, k: int, *, most: float = 0.0,
+    slack: float = np.inf, slots: int = 1 << 31, allowed: npt.NDArray[np.bool_] | None = None,
+) -> Walk:  # fmt: skip
+    """The best candidate that was not visited is visited, until all were, or the best of them is not worth it.
+
+    That is where it falls below s - slack (most - s), s being the k-th best score and `most` the best there could be;
+    or where the rows met might fill more than half of the slots. Equal candidates: the larger number first; equal
+    results: the smaller.
+    """
+    walk, n, degree = Walk([], [], set(), []), len(graph.neighbours), graph.neighbours.shape[1]
+
+    def worth() -> np.float32:
+        if len(walk.best) < k or slack == np.inf:
+            return LOWEST
+        kth = walk.best[-1][2]
+        behind = max(np.float32(most) - kth, np.float32(0))
+        return max(LOWEST, kth - np.float32(slack) * behind)
+
+    def is_new(row: int) -> bool:
+        fresh = row < n and row not in walk.met
+        if fresh:
+            walk.met.add(row)
+        return fresh
+
+    def take_in(row: int, estimate: np.float32) -> None:
+        walk.pool = sorted([*walk.pool, (score_key(estimate, row << 1), row, estimate)], reverse=True)[:ef]
+
+    def offer(row: int, score: np.float32) -> None:
+        if allowed is None or allowed[row]:
+            walk.best = sorted([*walk.best, (score_key(score, row ^ 0xFFFFFFFF), row, score)], reverse=True)[:k]
+
+    def meet(rows: Numbers, offers: bool) -> None:
+        fresh = np.array([row for row in rows.tolist() if is_new(row)], dtype=np.uint32)
+        for row, score in zip(fresh.tolist(), graph.rows.scores(query, add, fresh), strict=True):
+            take_in(row, score)
+            if offers:
+                offer(row, score)
+
+    def visit(row: int) -> None:
+        if graph.blocks is None:
+            return meet(graph.neighbours[row], True)
+        (score,) = graph.rows.scores(query, add, np.array([row]))
+        offer(row, score)
+        bound = max(walk.pool[-1][2] if len(walk.pool) == ef else LOWEST, worth())
+        estimates = plane_estimates(query, graph.blocks[row], score, graph.rows.metric)
+        for neighbour, estimate in zip(graph.neighbours[row].tolist(), estimates, strict=True):
+            if estimate >= bound and is_new(neighbour):
+                take_in(neighbour, estimate)
+        return None
+
+    meet(entries, graph.blocks is None)
+    while 2 * (len(walk.met) + degree) <= slots:
+        left = [candidate for candidate in walk.pool if candidate[1] not in walk.visited]
+        if not left or left[0][2] < worth():
+            break
+        walk.visited.append(left[0][1])
+        visit(left[0][1])
+    return walk
+
+
+# ---- which neighbours a vertex keeps
+
+WANTED_ROUNDS = 3
+COVER_STEP = np.float32(1.1)  # from round to round
+COPY_COVER = np.float32(1.2)  # of a vertex's copy by another
+MOST_COVER = np.float32(4.0)  # beyond it, only nearness counts
+MOST_BACK = 128  # links back that are considered
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """rows (n, degree) as they are wanted, then NO_ROW; squared distances, infinite there; the first `wanted` (n,) of
+    each row were chosen for their direction."""
+
+    rows: Numbers
+    distances: Floats
+    wanted: Numbers
+
+
+def graph_prune(values: Floats, vertex: int, candidates: Numbers, distances: Floats, degree: int) -> Neighbours:
+    """Of candidates (m,) at squared distances (m,) up to `degree`, as one row of Neighbours.
+
+    A candidate c is covered by a chosen s to the degree |v - c|^2 / |s - c|^2; rounds allow more and more of it, and
+    each takes what it can, nearest first. Copies of a row prefer those with numbers next to their own.
+    """
+    nearest: dict[int, np.float32] = {}
+    for row, distance in zip(candidates.tolist(), distances, strict=True):
+        if row < len(values) and row != vertex and distance >= 0:
+            nearest[row] = min(distance, nearest.get(row, distance))
+    order = sorted(nearest, key=lambda row: (nearest[row], abs(row - vertex), row))
+    rows = np.array(order, dtype=np.uint32)
+    lengths = np.array([nearest[row] for row in order], dtype=np.float32)
+    covers, taken = np.zeros(len(rows), dtype=np.float32), np.zeros(len(rows), dtype=bool)
+    chosen: list[int] = []
+    wanted, turn, allowed = 0, 0, np.float32(1)
+    while len(chosen) < min(degree, len(rows)):
+        for i in range(len(rows)):
+            if len(chosen) == degree or taken[i] or covers[i] > allowed:
+                continue
+            chosen.append(i)
+            taken[i] = True
+            between = sum_lanes(np.square(values[rows[i]] - values[rows[i + 1 :]]))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                copies = np.where(lengths[i + 1 :] > 0, np.float32(np.inf), COPY_COVER)
+                by = np.where(between > 0, lengths[i + 1 :] / between, copies)
+            covers[i + 1 :] = np.maximum(covers[i + 1 :], by)
+        wanted = len(chosen) if turn < WANTED_ROUNDS else wanted
+        turn, allowed = turn + 1, allowed * COVER_STEP
+        allowed = allowed if allowed <= MOST_COVER else np.float32(np.inf)
+    kept = np.full(degree, NO_ROW, dtype=np.uint32), np.full(degree, np.inf, dtype=np.float32)
+    kept[0][: len(chosen)], kept[1][: len(chosen)] = rows[chosen], lengths[chosen]
+    return Neighbours(*kept, np.array(wanted, dtype=np.uint32))
+
+
+def stack(every: list[Neighbours]) -> Neighbours:
+    """Rows of Neighbours as one."""
+    return Neighbours(*(np.stack([getattr(one, name) for one in every]) for name in ("rows", "distances", "wanted")))
+
+
+def graph_link(values: Floats, edges: Neighbours) -> Neighbours:
+    """Every row chooses once more, among its neighbours and the MOST_BACK nearest rows that want it."""
+    back: list[list[tuple[np.float32, int]]] = [[] for _ in edges.rows]
+    for row, wanted in enumerate(edges.wanted.tolist()):
+        for neighbour, distance in zip(edges.rows[row, :wanted].tolist(), edges.distances[row], strict=False):
+            back[neighbour].append((distance, row))
+    linked = []
+    for row, links in enumerate(back):
+        near = sorted(links)[:MOST_BACK]
+        rows = np.array([*(other for _, other in near), *edges.rows[row]], dtype=np.uint32)
+        distances = np.array([*(distance for distance, _ in near), *edges.distances[row]], dtype=np.float32)
+        linked.append(graph_prune(values, row, rows, distances, edges.rows.shape[1]))
+    return stack(linked)
+
+
+def graph_write(values: Floats, neighbours: Numbers, centre: Floats | None, coded: bool) -> Codes:
+    """Records (n, bytes) of rows R(x - centre) (n, D) and their neighbours (n, degree), which come before NO_ROW.
+
+    centre: R(centre) under inner product, none under squared distance.
+    """
+    records = []
+    for row, near in enumerate(neighbours):
+        record = [near.astype("<u4").view(np.uint8)]
+        if coded:
+            edges = graph_encode(values[row], values[near[near < len(values)]], centre)
+            record.append(pack_blocks(edges, len(near)).reshape(-1))
+        records.append(np.concatenate(record))
+    return np.stack(records)

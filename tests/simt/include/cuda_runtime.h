@@ -53,6 +53,7 @@ T min(T a, T b) {
   return b < a ? b : a;
 }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
 
 // Byte i of the result is the one of b:a (a lowest) that the i-th hexadecimal digit of the selector names.
 inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
@@ -66,6 +67,8 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
 
 template <typename To, typename From>
 To simt_bits(From from) {
@@ -81,6 +84,10 @@ inline unsigned atomicAdd(unsigned* to, unsigned value) {
   const unsigned before = *to;
   *to += value;
   return before;
+}
+inline unsigned atomicExch(unsigned* to, unsigned value) { return std::exchange(*to, value); }
+inline unsigned atomicCAS(unsigned* to, unsigned expected, unsigned value) {
+  return *to == expected ? std::exchange(*to, value) : *to;
 }
 
 // Words of a block.
