@@ -11,6 +11,11 @@ __all__: list[str] = [
     "device_name",
     "exact_topk",
     "exact_topk_scratch",
+    "graph_link",
+    "graph_prune",
+    "graph_search",
+    "graph_search_scratch",
+    "graph_write",
     "kmeans_assign",
     "kmeans_assign_scratch",
     "pq_encode",
@@ -64,6 +69,106 @@ def exact_topk_scratch(
 ) -> int:
     """
     Bytes of scratch that exact_topk needs.
+    """
+
+def graph_link(
+    *,
+    values: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    padded: typing.SupportsInt | typing.SupportsIndex,
+    degree: typing.SupportsInt | typing.SupportsIndex,
+    from_neighbours: typing.SupportsInt | typing.SupportsIndex,
+    from_distances: typing.SupportsInt | typing.SupportsIndex,
+    from_wanted: typing.SupportsInt | typing.SupportsIndex,
+    neighbours: typing.SupportsInt | typing.SupportsIndex,
+    distances: typing.SupportsInt | typing.SupportsIndex,
+    wanted: typing.SupportsInt | typing.SupportsIndex,
+    scratch: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue links back; tessella._cuda_graph checks and calls it.
+    """
+
+def graph_prune(
+    *,
+    values: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    padded: typing.SupportsInt | typing.SupportsIndex,
+    candidates: typing.SupportsInt | typing.SupportsIndex,
+    lengths: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    degree: typing.SupportsInt | typing.SupportsIndex,
+    neighbours: typing.SupportsInt | typing.SupportsIndex,
+    distances: typing.SupportsInt | typing.SupportsIndex,
+    wanted: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the choice of neighbours; tessella._cuda_graph checks and calls it.
+    """
+
+def graph_search(
+    *,
+    queries: typing.SupportsInt | typing.SupportsIndex,
+    nq: typing.SupportsInt | typing.SupportsIndex,
+    adds: typing.SupportsInt | typing.SupportsIndex,
+    most: typing.SupportsInt | typing.SupportsIndex,
+    padded: typing.SupportsInt | typing.SupportsIndex,
+    metric: str,
+    records: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    degree: typing.SupportsInt | typing.SupportsIndex,
+    coded: bool,
+    values: typing.SupportsInt | typing.SupportsIndex,
+    codes: typing.SupportsInt | typing.SupportsIndex,
+    scales: typing.SupportsInt | typing.SupportsIndex,
+    norms2: typing.SupportsInt | typing.SupportsIndex,
+    entries: typing.SupportsInt | typing.SupportsIndex,
+    entry_count: typing.SupportsInt | typing.SupportsIndex,
+    allowed: typing.SupportsInt | typing.SupportsIndex,
+    ef: typing.SupportsInt | typing.SupportsIndex,
+    k: typing.SupportsInt | typing.SupportsIndex,
+    slack: typing.SupportsFloat | typing.SupportsIndex,
+    slots: typing.SupportsInt | typing.SupportsIndex,
+    scores: typing.SupportsInt | typing.SupportsIndex,
+    found: typing.SupportsInt | typing.SupportsIndex,
+    visits: typing.SupportsInt | typing.SupportsIndex,
+    scratch: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue walks over addresses of device memory; tessella._cuda_graph checks and calls it.
+    """
+
+def graph_search_scratch(
+    nq: typing.SupportsInt | typing.SupportsIndex,
+    slots: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    device: typing.SupportsInt | typing.SupportsIndex,
+) -> int:
+    """
+    Bytes of scratch that graph_search needs.
+    """
+
+def graph_write(
+    *,
+    values: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    padded: typing.SupportsInt | typing.SupportsIndex,
+    centre: typing.SupportsInt | typing.SupportsIndex,
+    neighbours: typing.SupportsInt | typing.SupportsIndex,
+    degree: typing.SupportsInt | typing.SupportsIndex,
+    coded: bool,
+    records: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the writing of records; tessella._cuda_graph checks and calls it.
     """
 
 def kmeans_assign(

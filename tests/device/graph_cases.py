@@ -87,7 +87,8 @@ def nearest(case: Case, values: Array) -> tuple[Array, Array]:
     """Each row's candidates, itself among them, in no order and with some rubbish between."""
     rng = np.random.default_rng(case.n)
     wide = values.astype(np.float64)
-    distances = np.square(wide[:, None] - wide).sum(axis=2).astype(np.float32)
+    norms2 = np.square(wide).sum(axis=1)
+    distances = np.maximum(norms2[:, None] + norms2 - 2 * wide @ wide.T, 0).astype(np.float32)
     rows = np.argsort(distances, axis=1, kind="stable")[:, : case.candidates]
     rows = np.pad(rows, ((0, 0), (0, case.candidates - rows.shape[1])))  # repeats of row 0 in a small graph
     rows = rng.permuted(rows, axis=1)
@@ -180,6 +181,6 @@ def small_cases() -> Iterator[Case]:
 def large_cases() -> Iterator[Case]:
     """Sizes that fill a device as far as a plain loop can follow."""
     for coded in (True, False):
-        yield Case(3000, 384, coded=coded, nq=300, ef=100, k=10, slack=0.1, candidates=64)
-    yield Case(2000, 768, 64, "ip", nq=100, ef=200, k=100, share=0.5, candidates=128)
-    yield Case(2000, 128, 256, nq=100, ef=50, k=10, candidates=300, codes=False)
+        yield Case(700, 384, coded=coded, nq=100, ef=100, k=10, slack=0.1, candidates=64)
+    yield Case(300, 768, 64, "ip", nq=50, ef=200, k=100, share=0.5, candidates=100)
+    yield Case(300, 128, 256, nq=50, ef=50, k=10, candidates=270, codes=False)

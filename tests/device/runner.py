@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.device.exact_cases import Array, Search
+from tests.device.graph_cases import Edges
 from tests.device.rabitq_cases import HIT
 
 POISON_BYTES = 256 << 20
@@ -120,3 +121,38 @@ class PqRunner(Runner):
         assert tables.shape[2] == 1 << bits
         stored, table, bounds = self.put(blocks, tables, thresholds)
         return self.hits(self.door.pq_scan(stored, n, table, terms=terms, thresholds=bounds, capacity=capacity))
+
+
+class GraphRunner(Runner):
+    def prune(self, values: Array, candidates: Array, distances: Array, degree: int) -> Edges:
+        given = self.put(values, candidates.view("int32"), distances)
+        return self.edges(self.door.graph_prune(*given, degree))
+
+    def link(self, values: Array, edges: Edges) -> Edges:
+        neighbours, distances, wanted = edges
+        rows, *before = self.put(values, neighbours.view("int32"), distances, wanted.view("int32"))
+        return self.edges(self.door.graph_link(rows, self.door.GraphEdges(*before)))
+
+    def write(self, values: Array, neighbours: Array, centre: Array | None, coded: bool) -> Array:
+        given = self.put(values, neighbours.view("int32"), centre)
+        records: Array = self.door.graph_write(*given, coded=coded).cpu().numpy()
+        return records
+
+    def search(
+        self, queries: Array, adds: Array, records: Array, degree: int, rows: Any, *, entries: Array, ef: int, k: int,
+        most: Array, slack: float, slots: int, allowed: Array | None,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        scored = self.door.GraphRows(*self.put(rows.values, rows.codes, rows.scales, rows.norms2))
+        bits = None if allowed is None else allowed.view("int32")
+        asked, stored, starts, *numbers = self.put(queries, records, entries.view("int32"), adds, most, bits)
+        found = self.door.graph_search(
+            asked, stored, scored, starts, degree=degree, metric=rows.metric, ef=ef, k=k, slack=slack, slots=slots,
+            **dict(zip(("adds", "most", "allowed"), numbers, strict=True)),
+        )  # fmt: skip
+        scores, best, visits = (x.cpu().numpy() for x in found)
+        return scores, best, visits
+
+    @staticmethod
+    def edges(made: Any) -> Edges:
+        neighbours, distances, wanted = (x.cpu().numpy() for x in (made.neighbours, made.distances, made.wanted))
+        return neighbours.view("uint32"), distances, wanted.view("uint32")

@@ -63,6 +63,8 @@ def call(family: str, name: str, *arguments: Any, **options: Any) -> Any:
         ("rabitq", "rabitq_encode", (tensor(2, 4, dtype="int32"),), UnsupportedType, "got torch.int32 on cpu"),
         ("rotate", "rotate_forward", (tensor(2, 4, 1), None), InvalidArgument, r"rows of shape \(n, d\)"),
         ("scalar", "scalar_encode", (tensor(2), 8), InvalidArgument, r"residuals of shape \(n, D\); got \(2,\)"),
+        ("graph", "graph_prune", (tensor(2, 4, 1), None, None, 32), InvalidArgument, r"values of shape \(n, D\)"),
+        ("graph", "graph_write", (tensor(2, 64, dtype="int32"), None), UnsupportedType, "got torch.int32 on cpu"),
         ("pq", "pq_table", (tensor(2, 4), tensor(2, 2), "ip"), InvalidArgument, r"codebooks of shape \(m, d/m, k\)"),
     ],
 )
