@@ -16,6 +16,7 @@ class Comparison:
     moved_bytes: int  # that ours reads and writes at least
     operations: float  # that ours needs: multiply-adds, bits counted, look-ups
     items: int  # rows, or rows times queries
+    recall: float | None = None  # of torch's results, where ours are not the same
 
 
 Comparisons = Iterator[tuple[str, Callable[[], Comparison]]]  # names, and what makes the data when its turn has come
@@ -27,6 +28,7 @@ def measure(torch: Any, name: str, comparison: Comparison) -> dict[str, Any]:
     again = watch.time(comparison.ours)  # the same work once more: how much of a difference is noise
     return {
         "name": name,
+        **({} if comparison.recall is None else {"recall": comparison.recall}),
         "ours": asdict(ours),
         "ours_again_median_ms": again.median_ms,
         "torch": asdict(torchs),
@@ -43,4 +45,5 @@ def line(family: str, row: dict[str, Any]) -> str:
         f"{family:7} {row['name']:42} {ours.median_ms:9.3f} ms ({ours.p10_ms:.3f}–{ours.p90_ms:.3f})"
         f"  torch {torchs.median_ms:9.3f} ms  ×{row['times_torch']:<6.2f} {row['items_s']:>16,.0f} a second"
         f"  {row['gb_s']:7,.0f} GB/s  {row['giga_operations_s']:10,.0f} Gop/s"
+        + (f"  recall {row['recall']:.3f}" if "recall" in row else "")
     )

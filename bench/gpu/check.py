@@ -9,8 +9,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.device import exact_cases, kmeans_cases, pq_cases, rabitq_cases, rotate_cases, scalar_cases
-from tests.device.runner import KmeansRunner, PqRunner, RabitqRunner, RotateRunner, ScalarRunner, search_with
+from tests.device import exact_cases, graph_cases, kmeans_cases, pq_cases, rabitq_cases, rotate_cases, scalar_cases
+from tests.device.runner import (
+    GraphRunner,
+    KmeansRunner,
+    PqRunner,
+    RabitqRunner,
+    RotateRunner,
+    ScalarRunner,
+    search_with,
+)
 
 Door = Callable[[str], Any]  # the module of a family's door
 Body = tuple[Any, Callable[[Any], None]]  # a family's cases, and how one is checked
@@ -25,8 +33,10 @@ def bodies(torch: Any, door: Door) -> list[Body]:
     scalar, rotate, pq = (
         ScalarRunner(torch, door("scalar")), RotateRunner(torch, door("rotate")), PqRunner(torch, door("pq"))
     )  # fmt: skip
+    graph = GraphRunner(torch, door("graph"))
     return [
         (exact_cases, lambda case: exact_cases.check(case, search, reference("exact").exact_topk)),
+        (graph_cases, lambda case: graph_cases.check(case, graph, reference("graph"), reference("scalar"))),
         (kmeans_cases, lambda case: kmeans_cases.check(case, kmeans.assign)),
         (rabitq_cases, lambda case: rabitq_cases.check(case, rabitq, reference("rabitq"))),
         (rotate_cases, lambda case: rotate_cases.check(case, rotate.rotate, reference("rotate"))),
