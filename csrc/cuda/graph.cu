@@ -87,6 +87,7 @@ struct ByCodes {
       sum += words[j];
     }
     sum = warp_sum(sum);
+    __syncwarp();
   }
 
   template <int kRows>
