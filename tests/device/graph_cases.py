@@ -111,7 +111,7 @@ def check(case: Case, runner: Runner, reference: Any, scalar: Any) -> None:
     each = zip(candidates, distances, strict=True)
     wanted = reference.stack(
         [reference.graph_prune(given.values, i, *near, case.degree) for i, near in enumerate(each)]
-    )  # fmt: skip
+    )
     _compare(case, "prune", runner.prune(given.values, candidates, distances, case.degree), wanted)
     edges = wanted.rows, wanted.distances, wanted.wanted
     linked = reference.graph_link(given.values, wanted)
@@ -148,10 +148,8 @@ def _check_search(case: Case, runner: Runner, reference: Any, rows: Any, given: 
     )  # fmt: skip
     graph = reference.unpack_records(records, case.degree, case.padded, rows)
     for i, query in enumerate(given.queries):
-        walk = reference.graph_walk(
-            graph, query, given.adds[i], entries[i], case.ef, case.k, most=given.most[i], slack=case.slack,
-            slots=case.slots, allowed=allowed,
-        )  # fmt: skip
+        asked = reference.Asked(query, given.adds[i], case.ef, case.k, given.most[i], case.slack, case.slots, allowed)
+        walk = reference.graph_walk(graph, asked, entries[i])
         assert visits[i] == len(walk.visited), f"{case}: query {i} has {visits[i]} visits, not {len(walk.visited)}"
         count, sign = len(walk.best), np.float32(-1 if case.metric == "l2" else 1)
         assert found[i].tolist() == [row for _, row, _ in walk.best] + [-1] * (case.k - count), f"{case}: rows differ"

@@ -93,7 +93,7 @@ def test_a_walk_to_all_rows_finds_what_a_search_of_all_does(made: Made) -> None:
     sign = -1 if made.graph.rows.metric == "l2" else 1
     for i, query in enumerate(made.rotated):
         entries = np.arange(0, N, 3, dtype=np.uint32)  # as many as the engine has, about
-        walk = reference.graph_walk(made.graph, query, made.adds[i], entries, N, 10)
+        walk = reference.graph_walk(made.graph, reference.Asked(query, made.adds[i], N, 10), entries)
         assert len(walk.visited) == N
         assert [row for _, row, _ in walk.best] == found[i].tolist()
         assert np.allclose([sign * score for _, _, score in walk.best], scores[i], rtol=1e-5)

@@ -15,7 +15,7 @@ Inner product has the weight <q, c>: what is estimated is the part of q that doe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -186,74 +186,96 @@ def score_key(score: np.float32, low: int) -> int:
     return (bits ^ (0xFFFFFFFF if bits >> 31 else 1 << 31)) << 32 | low
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A query R(q), or for "l2" R(q - centre), what scores add (see Rows), and how far its walk goes.
+
+    The walk keeps ef candidates and k results. It ends where the best candidate left falls below s - slack (most - s),
+    s being the k-th best score and `most` the best there could be, or where the rows met might fill more than half of
+    the slots. allowed: rows that may be results.
+    """
+
+    query: Floats
+    add: np.float32
+    ef: int
+    k: int
+    most: float = 0.0
+    slack: float = np.inf
+    slots: int = 1 << 31
+    allowed: npt.NDArray[np.bool_] | None = None
+
+
 @dataclass
 class Walk:
-    """What a walk knows: ef candidates and k results, each (key, row, score) best first; rows met; rows visited."""
+    """What a walk knows: candidates and results, each (key, row, score) best first; rows met; rows visited in order.
 
-    pool: list[tuple[int, int, np.float32]]
-    best: list[tuple[int, int, np.float32]]
-    met: set[int]
-    visited: list[int]
-
-
-def graph_walk(
-    graph: Graph, query: Floats, add: np.float32, entries: Numbers, ef: int, k: int, *, most: float = 0.0,
-    slack: float = np.inf, slots: int = 1 << 31, allowed: npt.NDArray[np.bool_] | None = None,
-) -> Walk:  # fmt: skip
-    """The best candidate that was not visited is visited, until all were, or the best of them is not worth it.
-
-    That is where it falls below s - slack (most - s), s being the k-th best score and `most` the best there could be;
-    or where the rows met might fill more than half of the slots. Equal candidates: the larger number first; equal
-    results: the smaller.
+    Of equal candidates the larger number comes first, of equal results the smaller.
     """
-    walk, n, degree = Walk([], [], set(), []), len(graph.neighbours), graph.neighbours.shape[1]
 
-    def worth() -> np.float32:
-        if len(walk.best) < k or slack == np.inf:
+    graph: Graph
+    asked: Asked
+    pool: list[tuple[int, int, np.float32]] = field(default_factory=list)
+    best: list[tuple[int, int, np.float32]] = field(default_factory=list)
+    met: set[int] = field(default_factory=set)
+    visited: list[int] = field(default_factory=list)
+
+    def worth(self) -> np.float32:
+        """Below it a candidate is not worth a visit."""
+        if len(self.best) < self.asked.k or self.asked.slack == np.inf:
             return LOWEST
-        kth = walk.best[-1][2]
-        behind = max(np.float32(most) - kth, np.float32(0))
-        return max(LOWEST, kth - np.float32(slack) * behind)
+        kth = self.best[-1][2]
+        behind = max(np.float32(self.asked.most) - kth, np.float32(0))
+        return max(LOWEST, kth - np.float32(self.asked.slack) * behind)
 
-    def is_new(row: int) -> bool:
-        fresh = row < n and row not in walk.met
+    def is_new(self, row: int) -> bool:
+        fresh = row < len(self.graph.neighbours) and row not in self.met
         if fresh:
-            walk.met.add(row)
+            self.met.add(row)
         return fresh
 
-    def take_in(row: int, estimate: np.float32) -> None:
-        walk.pool = sorted([*walk.pool, (score_key(estimate, row << 1), row, estimate)], reverse=True)[:ef]
+    def take_in(self, row: int, estimate: np.float32) -> None:
+        self.pool = sorted([*self.pool, (score_key(estimate, row << 1), row, estimate)], reverse=True)[: self.asked.ef]
 
-    def offer(row: int, score: np.float32) -> None:
-        if allowed is None or allowed[row]:
-            walk.best = sorted([*walk.best, (score_key(score, row ^ 0xFFFFFFFF), row, score)], reverse=True)[:k]
+    def offer(self, row: int, score: np.float32) -> None:
+        if self.asked.allowed is None or self.asked.allowed[row]:
+            entry = score_key(score, row ^ 0xFFFFFFFF), row, score
+            self.best = sorted([*self.best, entry], reverse=True)[: self.asked.k]
 
-    def meet(rows: Numbers, offers: bool) -> None:
-        fresh = np.array([row for row in rows.tolist() if is_new(row)], dtype=np.uint32)
-        for row, score in zip(fresh.tolist(), graph.rows.scores(query, add, fresh), strict=True):
-            take_in(row, score)
+    def scores(self, rows: list[int]) -> Floats:
+        return self.graph.rows.scores(self.asked.query, self.asked.add, np.array(rows, dtype=np.uint32))
+
+    def meet(self, rows: Numbers, offers: bool) -> None:
+        """Rows by their own scores."""
+        fresh = [row for row in rows.tolist() if self.is_new(row)]
+        for row, score in zip(fresh, self.scores(fresh), strict=True):
+            self.take_in(row, score)
             if offers:
-                offer(row, score)
+                self.offer(row, score)
 
-    def visit(row: int) -> None:
-        if graph.blocks is None:
-            return meet(graph.neighbours[row], True)
-        (score,) = graph.rows.scores(query, add, np.array([row]))
-        offer(row, score)
-        bound = max(walk.pool[-1][2] if len(walk.pool) == ef else LOWEST, worth())
-        estimates = plane_estimates(query, graph.blocks[row], score, graph.rows.metric)
-        for neighbour, estimate in zip(graph.neighbours[row].tolist(), estimates, strict=True):
-            if estimate >= bound and is_new(neighbour):
-                take_in(neighbour, estimate)
+    def visit(self, row: int) -> None:
+        """The row by its own score and its neighbours by estimates; or the neighbours by their scores."""
+        self.visited.append(row)
+        if self.graph.blocks is None:
+            return self.meet(self.graph.neighbours[row], True)
+        (score,) = self.scores([row])
+        self.offer(row, score)
+        bound = max(self.pool[-1][2] if len(self.pool) == self.asked.ef else LOWEST, self.worth())
+        estimates = plane_estimates(self.asked.query, self.graph.blocks[row], score, self.graph.rows.metric)
+        for neighbour, estimate in zip(self.graph.neighbours[row].tolist(), estimates, strict=True):
+            if estimate >= bound and self.is_new(neighbour):
+                self.take_in(neighbour, estimate)
         return None
 
-    meet(entries, graph.blocks is None)
-    while 2 * (len(walk.met) + degree) <= slots:
+
+def graph_walk(graph: Graph, asked: Asked, entries: Numbers) -> Walk:
+    """From the entries on, the best candidate that was not visited is visited, until all were."""
+    walk, degree = Walk(graph, asked), graph.neighbours.shape[1]
+    walk.meet(entries, graph.blocks is None)
+    while 2 * (len(walk.met) + degree) <= asked.slots:
         left = [candidate for candidate in walk.pool if candidate[1] not in walk.visited]
-        if not left or left[0][2] < worth():
+        if not left or left[0][2] < walk.worth():
             break
-        walk.visited.append(left[0][1])
-        visit(left[0][1])
+        walk.visit(left[0][1])
     return walk
 
 
