@@ -3,31 +3,33 @@
 
 #include "cpu/fastscan.isa.h"
 #include "cpu/kernels.isa.h"
+#include "simd/sums.h"
 #include "simd/vec.h"
 
 namespace tessella::TSL_LEVEL {
 
-// Sums are of eight interleaved doubles, the same on every level.
 void graph_encode(const GraphEncode& job) {
   for (std::size_t j = 0; j < job.padded; ++j) job.edge[j] = job.to[j] - job.from[j];
   RabitqFactors factors;
   rabitq_encode(job.edge, job.padded, job.bits, &factors);
-  double along[8] = {}, signs[8] = {}, norm2[8] = {};
+  F64x8 along = {}, signs = {}, norm2 = {};
   for (std::size_t j = 0; j < job.padded; j += 8) {
-    for (std::size_t lane = 0; lane < 8; ++lane) {
-      const double anchor = double{job.from[j + lane]} + (job.centre != nullptr ? double{job.centre[j + lane]} : 0.0);
-      const double edge = job.edge[j + lane];
-      along[lane] += anchor * edge;
-      norm2[lane] += anchor * anchor;
-      // The sign as it was coded, by arithmetic: a branch on it would be mispredicted every other time.
-      signs[lane] += (2 * (job.bits[j / 8] >> lane & 1) - 1) * anchor;
+    F64x8 anchor, edge;
+    load_f64x8(job.from + j, anchor);
+    load_f64x8(job.edge + j, edge);
+    if (job.centre != nullptr) {
+      F64x8 centre;
+      load_f64x8(job.centre + j, centre);
+      anchor += centre;
     }
+    along += anchor * edge;
+    norm2 += anchor * anchor;
+    signs += edge >= 0.0 ? anchor : -anchor;  // the sign as it was coded
   }
-  const auto fold = [](const double* s) { return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])); };
-  const double off = double{factors.scale} * fold(signs);
+  const double off = double{factors.scale} * fold_f64x8(signs);
   *job.scale = factors.scale;
-  const double length2 = fold(norm2);
-  const double shared = length2 > 0.0 ? (off - fold(along)) / length2 : 0.0;
+  const double length2 = fold_f64x8(norm2);
+  const double shared = length2 > 0.0 ? (off - fold_f64x8(along)) / length2 : 0.0;
   *job.term = static_cast<float>(job.centre != nullptr ? shared : 2.0 * off + factors.norm2);
 }
 

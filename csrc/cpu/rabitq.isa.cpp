@@ -4,6 +4,7 @@
 // every level.
 #include "cpu/fastscan.isa.h"
 #include "cpu/kernels.isa.h"
+#include "simd/sums.h"
 #include "simd/vec.h"
 
 namespace tessella::TSL_LEVEL {
@@ -95,6 +96,19 @@ float magnitude(const float* q) {
   return ((__builtin_fabsf(q[0]) + __builtin_fabsf(q[1])) + __builtin_fabsf(q[2])) + __builtin_fabsf(q[3]);
 }
 
+// Bit j % 8 of byte j / 8: r_j is not negative.
+void write_signs(const float* r, std::size_t padded, std::uint8_t* bits) {
+  constexpr std::size_t kGroup = kF32Lanes > 8 ? kF32Lanes : 8;  // whole bytes
+  const F32 zero = zero_f32();
+  for (std::size_t j = 0; j < padded; j += kGroup) {
+    std::uint32_t mask = 0;
+    for (std::size_t lane = 0; lane < kGroup; lane += kF32Lanes) mask |= ge_mask(load_f32(r + j + lane), zero) << lane;
+    for (std::size_t byte = 0; byte < kGroup / 8; ++byte) {
+      bits[j / 8 + byte] = static_cast<std::uint8_t>(mask >> 8 * byte);
+    }
+  }
+}
+
 }  // namespace
 
 void rabitq_table(const float* q, std::size_t padded, RabitqTable* table) {
@@ -122,20 +136,15 @@ void rabitq_table(const float* q, std::size_t padded, RabitqTable* table) {
 }
 
 void rabitq_encode(const float* r, std::size_t padded, std::uint8_t* bits, RabitqFactors* factors) {
-  // Eight interleaved double sums: the same order on every level, so that factors are equal bit for bit.
-  double norm2[8] = {}, absolute[8] = {};
+  F64x8 norm2 = {}, absolute = {};
   for (std::size_t j = 0; j < padded; j += 8) {
-    unsigned byte = 0;
-    for (std::size_t b = 0; b < 8; ++b) {
-      const double x = r[j + b];
-      norm2[b] += x * x;
-      absolute[b] += __builtin_fabs(x);
-      byte |= static_cast<unsigned>(r[j + b] >= 0.0f) << b;
-    }
-    bits[j / 8] = static_cast<std::uint8_t>(byte);
+    F64x8 x;
+    load_f64x8(r + j, x);
+    norm2 += x * x;
+    absolute += x < 0.0 ? -x : x;
   }
-  const auto fold = [](const double* s) { return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])); };
-  const double square = fold(norm2), projection = fold(absolute);  // <s, r> = sum |r_j|
+  write_signs(r, padded, bits);
+  const double square = fold_f64x8(norm2), projection = fold_f64x8(absolute);  // <s, r> = sum |r_j|
   *factors = RabitqFactors{0.0f, 0.0f, static_cast<float>(square)};
   if (projection == 0.0) return;
   const double cosine2 = projection * projection / (static_cast<double>(padded) * square);
