@@ -1,6 +1,7 @@
 #include "index/prune.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 namespace tessella {
@@ -10,38 +11,65 @@ namespace {
 constexpr float kStep = 1.1f;       // from round to round
 constexpr float kCopyCover = 1.2f;  // of a vertex's copy by another: the last wanted round takes it
 constexpr float kMostCover = 4.0f;  // beyond it, only nearness counts
+constexpr std::size_t kAhead = 4;   // candidates
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// What is known of the candidates that are left.
-struct Covers {
-  const Kernels& kernels;
-  std::size_t dim;
-  const std::vector<Neighbour>& candidates;
-  std::vector<float> cover = std::vector<float>(candidates.size(), 0.0f);
-  std::vector<char> taken = std::vector<char>(candidates.size(), 0);
-  std::vector<const void*> at{};
-  std::vector<std::size_t> which{};
-  std::vector<float> distances{};
+// What is known of the candidates. How far one is covered is found out only as far as the question at hand needs: most
+// are covered far enough by one of the first that were chosen.
+class Covers {
+ public:
+  Covers(const Kernels& kernels, std::size_t dim, const std::vector<Neighbour>& candidates)
+      : kernels_(kernels), dim_(dim), candidates_(candidates), known_(candidates.size()) {}
 
-  void take(std::size_t chosen) {
-    taken[chosen] = 1;
-    at.clear();
-    which.clear();
-    for (std::size_t i = chosen + 1; i < candidates.size(); ++i) {
-      if (taken[i] || cover[i] > kMostCover) continue;
-      at.push_back(candidates[i].values);
-      which.push_back(i);
+  void take(std::size_t candidate) {
+    known_[candidate].taken = true;
+    chosen_.push_back(candidate);
+  }
+  // Asks for the values of a candidate that will be looked at soon.
+  void fetch(std::size_t candidate) const {
+    if (candidate >= candidates_.size()) return;
+    for (std::size_t j = 0; j < dim_; j += 16) __builtin_prefetch(candidates_[candidate].values + j);
+  }
+  bool taken(std::size_t candidate) const { return known_[candidate].taken; }
+  bool exceeds(std::size_t candidate, float allowed) {
+    Known& known = known_[candidate];
+    while (known.cover <= allowed && known.compared < chosen_.size()) compare(candidate, known);
+    return known.cover > allowed;
+  }
+
+ private:
+  struct Known {
+    float cover = 0.0f;
+    std::size_t compared = 0;  // with the first so many of the chosen
+    bool taken = false;
+  };
+  static constexpr std::size_t kTogether = 4;
+
+  // Only nearer neighbours cover a candidate.
+  void compare(std::size_t candidate, Known& known) {
+    std::array<const void*, kTogether> at;
+    std::array<float, kTogether> distances;
+    std::size_t count = 0;
+    while (count < kTogether && known.compared < chosen_.size()) {
+      const std::size_t chosen = chosen_[known.compared++];
+      if (chosen < candidate) at[count++] = candidates_[chosen].values;
     }
-    distances.resize(at.size());
-    kernels.exact_score({candidates[chosen].values, nullptr, ScalarType::kF32, dim, Metric::kL2, nullptr, at.size(),
-                         distances.data(), at.data()});
-    for (std::size_t i = 0; i < at.size(); ++i) {
+    if (count == 0) return;
+    const Neighbour& one = candidates_[candidate];
+    kernels_.exact_score(
+        {one.values, nullptr, ScalarType::kF32, dim_, Metric::kL2, nullptr, count, distances.data(), at.data()});
+    for (std::size_t i = 0; i < count; ++i) {
       const float between = -distances[i];
-      const float to_vertex = candidates[which[i]].distance;
-      const float by = between > 0.0f ? to_vertex / between : to_vertex > 0.0f ? kInfinity : kCopyCover;
-      cover[which[i]] = std::max(cover[which[i]], by);
+      const float by = between > 0.0f ? one.distance / between : one.distance > 0.0f ? kInfinity : kCopyCover;
+      known.cover = std::max(known.cover, by);
     }
   }
+
+  const Kernels& kernels_;
+  std::size_t dim_;
+  const std::vector<Neighbour>& candidates_;
+  std::vector<Known> known_;
+  std::vector<std::size_t> chosen_;
 };
 
 // Among copies of a row each prefers those with numbers next to its own: were it the lowest numbers, nobody would link
@@ -63,16 +91,17 @@ void spread_ties(std::uint32_t vertex, std::vector<Neighbour>& candidates) {
 std::size_t prune(const Kernels& kernels, std::size_t dim, std::uint32_t vertex, std::vector<Neighbour>& candidates,
                   std::size_t degree) {
   spread_ties(vertex, candidates);
-  Covers covers{kernels, dim, candidates};
+  Covers covers(kernels, dim, candidates);
   std::vector<Neighbour> chosen;
   chosen.reserve(degree);
   std::size_t wanted = 0;
   const std::size_t most = std::min(degree, candidates.size());
   float allowed = 1.0f;
   for (int round = 0; chosen.size() < most; ++round, allowed *= kStep) {
-    if (allowed > kMostCover) allowed = kInfinity;
+    const bool nearest = allowed > kMostCover;
     for (std::size_t i = 0; i < candidates.size() && chosen.size() < most; ++i) {
-      if (covers.taken[i] || covers.cover[i] > allowed) continue;
+      if (round == 0) covers.fetch(i + kAhead);
+      if (covers.taken(i) || (!nearest && covers.exceeds(i, allowed))) continue;
       chosen.push_back(candidates[i]);
       covers.take(i);
     }
