@@ -1,29 +1,26 @@
 #include "index/graph_build.h"
 
 #include <algorithm>
-#include <memory>
+#include <array>
 #include <numeric>
+#include <span>
 
 #include "common/buffer.h"
 #include "common/parallel.h"
-#include "common/random.h"
-#include "index/flat.h"
 #include "index/graph_edges.h"
-#include "index/graph_walk.h"
+#include "index/graph_leaves.h"
+#include "index/selection.h"
 
 namespace tessella {
 
 namespace {
 
-constexpr std::size_t kLeafRows = 500;  // of a leaf, on average
-constexpr std::size_t kMostLeafRows = 2048;
-constexpr std::size_t kFanout = 4;      // leaves that a row lies in
-constexpr std::size_t kLeafNear = 16;   // neighbours that a row takes from each leaf
-constexpr std::size_t kWalkEf = 100;    // candidates of a walk
-constexpr std::size_t kMostNear = 200;  // candidates that are pruned
+constexpr std::size_t kSmall = 2048;    // rows of a graph without leaves
+constexpr std::size_t kNearOfAll = 16;  // candidates of a row there
+constexpr std::size_t kMostNear = 100;  // candidates of a row from leaves
+constexpr std::size_t kJoined = 16;     // nearest candidates whose nearest are looked at
 constexpr std::size_t kMostBack = 128;  // links back that are considered
 constexpr std::size_t kTaskRows = 256;
-constexpr std::size_t kSliceRows = 8192;  // rows that look for their leaves together
 
 }  // namespace
 
@@ -31,17 +28,19 @@ GraphBuild::GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::
     : parts_(parts),
       table_(table),
       kernels_(table()),
-      x_(x),
       n_(parts.ids.size()),
       padded_(parts.rows.padded()),
       degree_(parts.links.degree()),
       threads_(threads),
       values_(n_ * padded_),
+      order_(n_),
       near_(n_),
       edges_(n_),
       progress_(std::move(progress)) {
+  std::iota(order_.begin(), order_.end(), 0u);
   for_rows([&](std::size_t first, std::size_t last) {
-    parts_.rows.rotate(x_ + first * parts_.rows.config().dim, last - first, values_.data() + first * padded_);
+    float* to = values_.data() + first * padded_;
+    parts_.rows.rotate(x + first * parts_.rows.config().dim, last - first, to);
   });
 }
 
@@ -55,19 +54,17 @@ void GraphBuild::for_rows(const Work& work) {
 }
 
 void GraphBuild::run() {
-  step(0.15);
-  search_leaves(leaves());
-  step(0.25);
+  step(0.3);
+  if (n_ <= kSmall) {
+    search_all();
+  } else {
+    search_leaves();
+    step(0.6);
+    join();
+  }
+  step(0.8);
   choose();
   link_back();
-  if (n_ > kMostLeafRows) {  // else every row has seen all the others
-    write();
-    step(0.65);
-    walk();
-    step(0.85);
-    choose();
-    link_back();
-  }
   step(1.0);
   reach_all();
   write();
@@ -90,80 +87,80 @@ void GraphBuild::report(std::size_t done, std::size_t all) {
 
 // ---- candidates ----------------------------------------------------------------------------------------------------
 
-// Rows by their kFanout nearest of some rows drawn as leaders.
-GraphBuild::Leaves GraphBuild::leaves() const {
-  const std::size_t leaders = n_ <= kMostLeafRows ? 1 : n_ * kFanout / kLeafRows, fanout = std::min(kFanout, leaders);
-  Leaves leaves(leaders);
-  if (leaders == 1) {
-    leaves[0].resize(n_);
-    std::iota(leaves[0].begin(), leaves[0].end(), 0u);
-    return leaves;
-  }
-  std::vector<float> heads(leaders * padded_);
-  for (std::size_t l = 0; l < leaders; ++l) {
-    const std::size_t row = splitmix64(splitmix64(parts_.rows.config().seed) + l) % n_;
-    std::copy_n(values(row), padded_, heads.data() + l * padded_);
-  }
-  FlatIndex flat({padded_, Metric::kL2, false, parse_codecs({"B1", "U8"}), parts_.rows.config().seed}, table_);
-  flat.add(heads.data(), leaders, {}, threads_);
-  std::vector<float> scores(kSliceRows * fanout);
-  std::vector<std::int64_t> found(kSliceRows * fanout);
-  for (std::size_t first = 0; first < n_; first += kSliceRows) {
-    const std::size_t count = std::min(kSliceRows, n_ - first);
-    flat.search({values(first), count, fanout, 1.0f, threads_, scores.data(), found.data()});
-    for (std::size_t i = 0; i < count * fanout; ++i) {
-      if (found[i] >= 0)
-        leaves[static_cast<std::size_t>(found[i])].push_back(static_cast<std::uint32_t>(first + i / fanout));
-    }
-  }
-  Leaves parts;  // of leaves that came out too large, every so-manieth row
-  for (const auto& leaf : leaves) {
-    const std::size_t count = (leaf.size() + kMostLeafRows - 1) / kMostLeafRows;
-    for (std::size_t p = 0; p < count; ++p) {
-      parts.emplace_back();
-      for (std::size_t i = p; i < leaf.size(); i += count) parts.back().push_back(leaf[i]);
-    }
-  }
-  return parts;
-}
-
-// Each row's kLeafNear nearest in each of its leaves, together.
-void GraphBuild::search_leaves(const Leaves& leaves) {
-  // Every member of a leaf has a place of its own for what it finds, whichever thread gets there first.
-  std::vector<std::uint32_t> met(n_, 0);
-  std::vector<std::vector<std::uint32_t>> visit(leaves.size());
-  for (std::size_t l = 0; l < leaves.size(); ++l) {
-    for (const std::uint32_t row : leaves[l]) visit[l].push_back(met[row]++);
-  }
-  for (std::size_t i = 0; i < n_; ++i) near_[i].assign(met[i] * kLeafNear, {0.0f, kNoRow});
-  parallel_for(leaves.size(), threads_, [&](std::size_t l) {
-    search_leaf(leaves[l], visit[l]);
-    report(l + 1, leaves.size());
-  });
-  for_rows([&](std::size_t first, std::size_t last) {
-    for (std::size_t i = first; i < last; ++i) {
-      std::erase_if(near_[i], [](const Near& each) { return each.row == kNoRow; });
-      drop_repeats(near_[i]);
-    }
-  });
-}
-
-void GraphBuild::search_leaf(const std::vector<std::uint32_t>& members, const std::vector<std::uint32_t>& visit) {
-  const std::size_t m = members.size(), k = std::min(kLeafNear + 1, m);
-  std::vector<float> rows(m * padded_);
-  for (std::size_t i = 0; i < m; ++i) std::copy_n(values(members[i]), padded_, rows.data() + i * padded_);
-  std::vector<Candidate> best(m * k, Candidate{-std::numeric_limits<float>::infinity(), -1});
-  AlignedBuffer scratch(kernels_.exact_topk_scratch(m, m, padded_, k));
-  kernels_.exact_topk({rows.data(), m, rows.data(), ScalarType::kF32, m, padded_, Metric::kL2, 0, nullptr, k,
+// In a small graph every row looks at all others.
+void GraphBuild::search_all() {
+  const std::size_t k = std::min(kNearOfAll + 1, n_);
+  std::vector<Candidate> best(n_ * k, Candidate{-std::numeric_limits<float>::infinity(), -1});
+  AlignedBuffer scratch(kernels_.exact_topk_scratch(n_, n_, padded_, k));
+  kernels_.exact_topk({values_.data(), n_, values_.data(), ScalarType::kF32, n_, padded_, Metric::kL2, 0, nullptr, k,
                        best.data(), scratch.data(), nullptr});
-  for (std::size_t i = 0; i < m; ++i) {
-    Near* to = near_[members[i]].data() + visit[i] * kLeafNear;
-    for (std::size_t j = 0, count = 0; j < k && count < kLeafNear; ++j) {
-      const Candidate& c = best[i * k + j];
-      if (c.row < 0 || static_cast<std::size_t>(c.row) == i) continue;
-      to[count++] = {std::max(0.0f, -c.similarity), members[static_cast<std::size_t>(c.row)]};
+  for (std::size_t i = 0; i < n_; ++i) {
+    for (std::size_t j = i * k; j < (i + 1) * k && near_[i].size() < kNearOfAll; ++j) {
+      if (best[j].row < 0 || static_cast<std::size_t>(best[j].row) == i) continue;
+      near_[i].push_back({std::max(0.0f, -best[j].similarity), static_cast<std::uint32_t>(best[j].row)});
     }
+    std::sort(near_[i].begin(), near_[i].end());
   }
+}
+
+void GraphBuild::search_leaves() {
+  GraphLeaves leaves(table_, values_.data(), n_, padded_, parts_.rows.config().seed, threads_);
+  parallel_for(leaves.count(), threads_, [&](std::size_t l) {
+    leaves.search(l);
+    report(l + 1, leaves.count());
+  });
+  order_ = leaves.order();
+  for_rows([&](std::size_t first, std::size_t last) {
+    std::vector<std::uint32_t> rows;
+    for (std::size_t p = first; p < last; ++p) {
+      const auto found = leaves.found(order_[p]);
+      rows.assign(found.begin(), found.end());
+      std::sort(rows.begin(), rows.end());
+      rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+      while (!rows.empty() && rows.back() == kNoRow) rows.pop_back();
+      measure(order_[p], rows);
+    }
+  });
+}
+
+// Neighbours of neighbours that leaves have kept apart (NN-descent: Dong, Moses & Li, WWW 2011).
+void GraphBuild::join() {
+  std::vector<std::uint32_t> nearest(n_ * kJoined, kNoRow);
+  for (std::size_t i = 0; i < n_; ++i) {
+    const std::size_t count = std::min(kJoined, near_[i].size());
+    for (std::size_t j = 0; j < count; ++j) nearest[i * kJoined + j] = near_[i][j].row;
+  }
+  const auto of = [&](std::uint32_t row) { return std::span(nearest).subspan(row * kJoined, kJoined); };
+  for_rows([&](std::size_t first, std::size_t last) {
+    SeenRows seen;
+    std::vector<std::uint32_t> rows;
+    for (std::size_t p = first; p < last; ++p) {
+      const std::uint32_t i = order_[p];
+      seen.clear();
+      rows.clear();
+      seen.insert(i);
+      for (const Near& each : near_[i]) seen.insert(each.row);
+      for (const std::uint32_t between : of(i)) {
+        for (const std::uint32_t row : between != kNoRow ? of(between) : std::span<std::uint32_t>()) {
+          if (row != kNoRow && seen.insert(row)) rows.push_back(row);
+        }
+      }
+      measure(i, rows);
+    }
+  });
+}
+
+// The nearest of these rows become candidates.
+void GraphBuild::measure(std::size_t row, const std::vector<std::uint32_t>& rows) {
+  std::vector<const void*> at;
+  for (const std::uint32_t each : rows) at.push_back(values(each));
+  std::vector<float> similarities(rows.size());
+  kernels_.exact_score({values(row), nullptr, ScalarType::kF32, padded_, Metric::kL2, nullptr, rows.size(),
+                        similarities.data(), at.data()});
+  auto& near = near_[row];
+  for (std::size_t i = 0; i < rows.size(); ++i) near.push_back({std::max(0.0f, -similarities[i]), rows[i]});
+  std::sort(near.begin(), near.end());
+  if (near.size() > kMostNear) near.resize(kMostNear);
 }
 
 // Each row once, nearest first.
@@ -173,37 +170,6 @@ void GraphBuild::drop_repeats(std::vector<Near>& near) {
   near.erase(std::unique(near.begin(), near.end(), [](const Near& a, const Near& b) { return a.row == b.row; }),
              near.end());
   std::sort(near.begin(), near.end());
-}
-
-// What each row meets when it is looked for, and the neighbours it has.
-void GraphBuild::walk() {
-  const RowScorer scorer(parts_.rows, 0.0f);
-  for_rows([&](std::size_t first, std::size_t last) {
-    std::vector<const void*> at;
-    std::vector<float> distances;
-    std::vector<std::uint32_t> rows;
-    std::vector<std::unique_ptr<GraphWalk>> walks;
-    for (std::size_t w = 0; w < kWalksTogether; ++w) {
-      walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, kWalkEf, 1, GraphWalk::Stop::kVisited));
-    }
-    take_walks(walks, x_, parts_.rows.config().dim, first, last, [&](std::size_t i, GraphWalk& walk) {
-      rows.clear();
-      walk.for_met([&](std::uint32_t row) { rows.push_back(row); });
-      for (const Near& each : edges_[i].near) rows.push_back(each.row);
-      std::sort(rows.begin(), rows.end());
-      rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
-      std::erase(rows, static_cast<std::uint32_t>(i));
-      at.clear();
-      for (const std::uint32_t row : rows) at.push_back(values(row));
-      distances.resize(rows.size());
-      kernels_.exact_score({values(i), nullptr, ScalarType::kF32, padded_, Metric::kL2, nullptr, rows.size(),
-                            distances.data(), at.data()});
-      near_[i].clear();
-      for (std::size_t j = 0; j < rows.size(); ++j) near_[i].push_back({std::max(0.0f, -distances[j]), rows[j]});
-      std::sort(near_[i].begin(), near_[i].end());
-      if (near_[i].size() > kMostNear) near_[i].resize(kMostNear);
-    });
-  });
 }
 
 // ---- edges ---------------------------------------------------------------------------------------------------------
@@ -220,7 +186,7 @@ void GraphBuild::choose_from(std::size_t row, const std::vector<Near>& candidate
 void GraphBuild::choose() {
   for_rows([&](std::size_t first, std::size_t last) {
     std::vector<Neighbour> work;
-    for (std::size_t i = first; i < last; ++i) choose_from(i, near_[i], work);
+    for (std::size_t p = first; p < last; ++p) choose_from(order_[p], near_[order_[p]], work);
   });
 }
 
@@ -235,7 +201,8 @@ void GraphBuild::link_back() {
   }
   for_rows([&](std::size_t first, std::size_t last) {
     std::vector<Neighbour> work;
-    for (std::size_t i = first; i < last; ++i) {
+    for (std::size_t p = first; p < last; ++p) {
+      const std::size_t i = order_[p];
       std::sort(all[i].begin(), all[i].end());
       if (all[i].size() > kMostBack) all[i].resize(kMostBack);
       all[i].insert(all[i].end(), edges_[i].near.begin(), edges_[i].near.end());
@@ -288,22 +255,21 @@ void GraphBuild::reach_all() {
   }
 }
 
-// Edges that were written before stay as they are.
 void GraphBuild::write() {
   parts_.links.resize(n_);
   parts_.links.own();
   for_rows([&](std::size_t first, std::size_t last) {
     EdgeWriter writer(parts_.rows, parts_.links);
-    std::vector<Neighbour> chosen;
-    for (std::size_t i = first; i < last; ++i) {
+    for (std::size_t p = first; p < last; ++p) {
+      const std::size_t i = order_[p];
       std::uint8_t* record = parts_.links.record(i);
-      if (!written_) parts_.links.clear(record);
-      chosen.clear();
-      for (const Near& each : edges_[i].near) chosen.push_back({each.distance, each.row, values(each.row)});
-      writer.replace(record, values(i), chosen);
+      parts_.links.clear(record);
+      const auto& near = edges_[i].near;
+      for (std::size_t lane = 0; lane < near.size(); ++lane) {
+        writer.write(record, lane, near[lane].row, values(i), values(near[lane].row));
+      }
     }
   });
-  written_ = true;
 }
 
 }  // namespace tessella

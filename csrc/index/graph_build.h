@@ -1,6 +1,6 @@
-// A whole graph at once: rows look for neighbours in overlapping leaves, one product a leaf (PiPNN, arXiv 2602.21247),
-// are linked, and then walk the graph that this makes to find the neighbours that leaves have missed (Vamana's second
-// pass, Subramanya et al., 2019). The same graph at any number of threads.
+// A whole graph at once: rows look for neighbours in overlapping leaves (PiPNN, arXiv 2602.21247) and among the
+// neighbours of those (NN-descent, Dong, Moses & Li, WWW 2011), and choose among what they have found, by directions.
+// The same graph at any number of threads.
 #pragma once
 
 #include <thread>
@@ -28,17 +28,16 @@ class GraphBuild {
     std::vector<Near> near;
     std::size_t wanted = 0;  // the first so many were chosen by direction, the others are padding
   };
-  using Leaves = std::vector<std::vector<std::uint32_t>>;
 
   template <typename Work>
   void for_rows(const Work& work);  // work(first, last)
   const float* values(std::size_t row) const { return values_.data() + row * padded_; }
 
-  Leaves leaves() const;
-  void search_leaves(const Leaves& leaves);
-  void search_leaf(const std::vector<std::uint32_t>& members, const std::vector<std::uint32_t>& visit);
+  void search_all();
+  void search_leaves();
+  void join();
+  void measure(std::size_t row, const std::vector<std::uint32_t>& rows);
   static void drop_repeats(std::vector<Near>& near);
-  void walk();
   void choose();
   void choose_from(std::size_t row, const std::vector<Near>& candidates, std::vector<Neighbour>& work);
   void link_back();
@@ -51,12 +50,11 @@ class GraphBuild {
   GraphParts& parts_;
   KernelsFn table_;
   const Kernels& kernels_;
-  const float* x_;
   std::size_t n_, padded_, degree_, threads_;
   std::vector<float> values_;            // (n, padded) residuals
+  std::vector<std::uint32_t> order_;     // rows that are near each other one after another: they share neighbours
   std::vector<std::vector<Near>> near_;  // candidates of each row, nearest first
   std::vector<Edges> edges_;
-  bool written_ = false;
 
   GraphProgress progress_;
   std::thread::id caller_ = std::this_thread::get_id();

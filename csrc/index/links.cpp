@@ -15,6 +15,15 @@ std::size_t record_bytes_of(std::size_t degree, std::size_t padded, bool coded) 
 
 }  // namespace
 
+void put_edge(std::uint8_t* block, std::size_t lane, std::size_t padded, const std::uint8_t* bits, float scale,
+              float term) {
+  const std::size_t columns = padded / 8;
+  for (std::size_t c = 0; c < columns; ++c) block[c * kBlockRows + lane] = bits[c];
+  auto* factors = reinterpret_cast<std::uint16_t*>(block + columns * kBlockRows);
+  factors[lane] = f32_to_bf16(scale);
+  factors[kBlockRows + lane] = f32_to_bf16(term);
+}
+
 Links::Links(std::size_t degree, std::size_t padded, bool coded)
     : degree_(degree), padded_(padded), coded_(coded), column_(kBlockRows * record_bytes_of(degree, padded, coded)) {}
 
@@ -42,12 +51,8 @@ void Links::put(std::uint8_t* record, std::size_t lane, std::uint32_t row, const
                 float term) const {
   in(record)[lane] = row;
   if (!coded_) return;
-  const std::size_t columns = padded_ / 8;
   std::uint8_t* block = record + degree_ * sizeof(std::uint32_t) + lane / kBlockRows * graph_block_bytes(padded_);
-  for (std::size_t c = 0; c < columns; ++c) block[c * kBlockRows + lane % kBlockRows] = bits[c];
-  auto* factors = reinterpret_cast<std::uint16_t*>(block + columns * kBlockRows);
-  factors[lane % kBlockRows] = f32_to_bf16(scale);
-  factors[kBlockRows + lane % kBlockRows] = f32_to_bf16(term);
+  put_edge(block, lane % kBlockRows, padded_, bits, scale, term);
 }
 
 }  // namespace tessella

@@ -11,6 +11,10 @@ namespace tessella {
 
 constexpr std::uint32_t kNoRow = UINT32_MAX;
 
+// Writes one lane of a block of edges; see tessella/graph.h.
+void put_edge(std::uint8_t* block, std::size_t lane, std::size_t padded, const std::uint8_t* bits, float scale,
+              float term);
+
 class Links {
  public:
   // degree: a multiple of 32. coded: records hold codes of `padded` dimensions.

@@ -13,7 +13,7 @@ from tessella.reference.rotate import rotate_forward, rotate_signs
 from tests.kernels.cases import Floats
 
 N, DIM, PADDED, DEGREE, SEED = 240, 60, 64, 32, 7
-LEAF_NEAR = 16  # candidates of a row of a graph that is one leaf
+LEAF_NEAR = 16  # candidates of a row of a graph without leaves
 COARSE = {"B1": ["B1", "U8"], "none": ["U8"]}
 
 
@@ -43,7 +43,7 @@ def made(request: pytest.FixtureRequest, metric: str, rng: np.random.Generator) 
     )
     engine = _core.GraphIndex(dim=DIM, metric=metric, codecs=COARSE[request.param], seed=SEED, degree=DEGREE)
     engine.train(rows)
-    engine.add(rows, None, 1)
+    engine.add(rows, None, 1, None)
     state, signs, l2 = engine.snapshot(), rotate_signs(PADDED, SEED), metric == "l2"
 
     def column(name: str, dtype: str) -> np.ndarray:

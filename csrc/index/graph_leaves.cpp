@@ -1,0 +1,183 @@
+#include "index/graph_leaves.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+
+#include "common/buffer.h"
+#include "common/random.h"
+#include "common/sums.h"
+#include "index/flat.h"
+#include "index/links.h"
+
+namespace tessella {
+
+namespace {
+
+constexpr std::size_t kLeafRows = 1000;  // of a leaf, on average
+constexpr std::size_t kMostLeafRows = 4096;
+constexpr std::size_t kFanout = 8;        // leaves that a row lies in
+constexpr std::size_t kNear = 16;         // rows that a row takes from each leaf
+constexpr std::size_t kSliceRows = 8192;  // rows that look for their leaves together
+
+constexpr std::size_t kSampled = 4;  // of so many estimates one is looked at for a first threshold
+
+// A value that about `wanted` of the estimates reach, rather more than fewer: by a sample, and by bisection, since
+// counting takes no branches.
+float reached_by(std::span<const float> estimates, std::size_t wanted, std::vector<float>& sample) {
+  sample.clear();
+  for (std::size_t i = 0; i < estimates.size(); i += kSampled) sample.push_back(estimates[i]);
+  const std::size_t most = (2 * wanted + kSampled - 1) / kSampled + 2, least = most - 2;
+  float low = *std::min_element(sample.begin(), sample.end()), high = *std::max_element(sample.begin(), sample.end());
+  for (int step = 0; step < 12; ++step) {
+    const float middle = low + 0.5f * (high - low);
+    std::uint32_t reached = 0;
+    for (const float each : sample) reached += each >= middle ? 1 : 0;
+    (reached >= least ? low : high) = middle;
+    if (reached >= least && reached <= most) break;
+  }
+  return low;
+}
+
+}  // namespace
+
+struct GraphLeaves::Picked {
+  float estimate;
+  std::uint32_t row;
+};
+
+// The members' 1-bit codes about the leader, in the layout of a vertex's neighbours, and room for one member's search.
+struct GraphLeaves::Work {
+  std::vector<float> residuals;  // (members, padded)
+  std::vector<float> norms2;
+  AlignedBuffer blocks, table;
+  std::vector<float> estimates;
+  std::vector<std::uint32_t> reach;
+  std::vector<float> sample;
+  std::vector<Picked> picked;
+};
+
+GraphLeaves::GraphLeaves(KernelsFn table, const float* values, std::size_t n, std::size_t padded, std::uint64_t seed,
+                         std::size_t threads)
+    : kernels_(table()), values_(values), n_(n), padded_(padded), found_(n * kFanout * kNear, kNoRow) {
+  fill(table, seed, threads);
+  split_large();
+}
+
+// Each row goes to its kFanout nearest leaders.
+void GraphLeaves::fill(KernelsFn table, std::uint64_t seed, std::size_t threads) {
+  const std::size_t leaders = std::max<std::size_t>(1, n_ * kFanout / kLeafRows);
+  const std::size_t fanout = std::min(kFanout, leaders);
+  leaves_.resize(leaders);
+  std::vector<float> heads(leaders * padded_);
+  for (std::size_t l = 0; l < leaders; ++l) {
+    leaves_[l].leader = static_cast<std::uint32_t>(splitmix64(splitmix64(seed) + l) % n_);
+    std::copy_n(values_ + leaves_[l].leader * padded_, padded_, heads.data() + l * padded_);
+  }
+  FlatIndex flat({padded_, Metric::kL2, false, parse_codecs({"B1", "U8"}), seed}, table);
+  flat.add(heads.data(), leaders, {}, threads);
+  std::vector<float> scores(kSliceRows * fanout);
+  std::vector<std::int64_t> nearest(kSliceRows * fanout);
+  for (std::size_t first = 0; first < n_; first += kSliceRows) {
+    const std::size_t count = std::min(kSliceRows, n_ - first);
+    flat.search({values_ + first * padded_, count, fanout, 1.0f, threads, scores.data(), nearest.data()});
+    for (std::size_t i = 0; i < count * fanout; ++i) {
+      const std::size_t place = i % fanout;
+      if (nearest[i] < 0 && place > 0) continue;  // damaged codes may be near nothing, yet each row lies somewhere
+      leaves_[static_cast<std::size_t>(std::max<std::int64_t>(0, nearest[i]))].members.push_back(
+          {static_cast<std::uint32_t>(first + i / fanout), static_cast<std::uint32_t>(place)});
+    }
+  }
+}
+
+// Leaves that came out too large become several, of every so-manieth row.
+void GraphLeaves::split_large() {
+  std::vector<Leaf> parts;
+  for (const Leaf& leaf : leaves_) {
+    const std::size_t count = (leaf.members.size() + kMostLeafRows - 1) / kMostLeafRows;
+    for (std::size_t p = 0; p < count; ++p) {
+      parts.push_back({leaf.leader, {}});
+      for (std::size_t i = p; i < leaf.members.size(); i += count) parts.back().members.push_back(leaf.members[i]);
+    }
+  }
+  leaves_ = std::move(parts);
+}
+
+std::span<const std::uint32_t> GraphLeaves::found(std::size_t row) const {
+  return {found_.data() + row * kFanout * kNear, kFanout * kNear};
+}
+
+std::vector<std::uint32_t> GraphLeaves::order() const {
+  std::vector<std::uint32_t> rows;
+  rows.reserve(n_);
+  for (const Leaf& leaf : leaves_) {
+    for (const Member& each : leaf.members) {
+      if (each.place == 0) rows.push_back(each.row);
+    }
+  }
+  return rows;
+}
+
+void GraphLeaves::encode(const Leaf& leaf, Work& work) const {
+  const std::size_t m = leaf.members.size(), blocks = (m + kBlockRows - 1) / kBlockRows;
+  work.residuals.resize(m * padded_);
+  work.norms2.resize(m);
+  work.blocks = AlignedBuffer(blocks * graph_block_bytes(padded_));
+  work.table = AlignedBuffer(rabitq_table_bytes(padded_));
+  work.estimates.resize(blocks * kBlockRows);
+  work.reach.resize(blocks);
+  const float* centre = values_ + leaf.leader * padded_;
+  std::vector<std::uint8_t> bits(padded_ / 8);
+  for (std::size_t i = 0; i < m; ++i) {
+    const float* value = values_ + leaf.members[i].row * padded_;
+    float* residual = work.residuals.data() + i * padded_;
+    for (std::size_t j = 0; j < padded_; ++j) residual[j] = value[j] - centre[j];
+    RabitqFactors factors;
+    kernels_.rabitq_encode(residual, padded_, bits.data(), &factors);
+    work.norms2[i] = factors.norm2;
+    put_edge(work.blocks.data() + i / kBlockRows * graph_block_bytes(padded_), i % kBlockRows, padded_, bits.data(),
+             factors.scale, factors.norm2);
+  }
+}
+
+// -|q - x|^2 = -|q - c|^2 + 2 <q - c, x - c> - |x - c|^2
+void GraphLeaves::search(std::size_t l) {
+  const Leaf& leaf = leaves_[l];
+  const std::size_t m = leaf.members.size();
+  Work work;
+  encode(leaf, work);
+  RabitqQuery query{{work.table.data(), 0.0f, 0.0f}, 2.0f, 0.0f, 0.0f, 0.0f};
+  for (std::size_t i = 0; i < m; ++i) {
+    kernels_.rabitq_table(work.residuals.data() + i * padded_, padded_, &query.table);
+    kernels_.graph_scan({work.blocks.data(), work.estimates.size(), padded_, &query, -work.norms2[i], 1.0f,
+                         work.estimates.data(), work.reach.data()});
+    pick(leaf, i, work);
+  }
+}
+
+// The kNear members that look nearest to member `self`.
+void GraphLeaves::pick(const Leaf& leaf, std::size_t self, Work& work) {
+  const std::size_t m = leaf.members.size();
+  std::size_t wanted = std::min(kNear, m - 1);
+  const auto collect = [&](float least) {
+    work.picked.clear();
+    for (std::size_t i = 0; i < m; ++i) {
+      if (work.estimates[i] >= least && i != self) work.picked.push_back({work.estimates[i], leaf.members[i].row});
+    }
+  };
+  collect(reached_by({work.estimates.data(), m}, wanted, work.sample));
+  if (work.picked.size() < wanted) collect(-std::numeric_limits<float>::infinity());
+  wanted = std::min(wanted, work.picked.size());  // estimates that are no numbers
+  // Among copies those with numbers next to its own: were it the lowest numbers, nobody would find the others.
+  const std::int64_t own = leaf.members[self].row;
+  const auto apart = [own](const Picked& p) { return std::abs(std::int64_t{p.row} - own); };
+  const auto better = [&](const Picked& a, const Picked& b) {
+    return a.estimate != b.estimate ? a.estimate > b.estimate : apart(a) < apart(b);
+  };
+  std::nth_element(work.picked.begin(), work.picked.begin() + static_cast<std::ptrdiff_t>(wanted), work.picked.end(),
+                   better);
+  std::uint32_t* to = found_.data() + (leaf.members[self].row * kFanout + leaf.members[self].place) * kNear;
+  for (std::size_t i = 0; i < wanted; ++i) to[i] = work.picked[i].row;
+}
+
+}  // namespace tessella
