@@ -24,6 +24,7 @@ from tessella.errors import (
     TessellaError,
     UnsupportedType,
 )
+from tessella.filters.conditions import field
 from tessella.index import Hits, Index, RangeHits
 from tessella.kmeans import KMeans
 from tessella.pq import ProductQuantizer
@@ -50,6 +51,7 @@ __all__ = [
     "UnsupportedType",
     "__version__",
     "errors",
+    "field",
     "get_num_threads",
     "set_num_threads",
 ]

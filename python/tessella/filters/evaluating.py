@@ -1,0 +1,165 @@
+"""Nodes over a table to bits: label questions from postings, everything else by polars, as few calls as there can be.
+
+A string column holds codes. A condition on it alone is asked of its few distinct values, and the rows are looked at
+for the codes that passed, whatever the condition was.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from tessella.attributes import View
+from tessella.attributes.parts import Part
+from tessella.bitmap import Words, clear_tail, full_words, joined, packed, unpacked, word_count
+from tessella.errors import InvalidArgument
+from tessella.filters.lowering import Joined, Labelled, Named, Node, Scalar
+
+_RANGES = 4  # of codes, that polars compares with; more are looked up code by code
+
+# What a node comes to on one part: bits, an expression that polars may join with others first, or the same for
+# all rows.
+Found: TypeAlias = Words | pl.Expr | bool
+
+
+def words_of(node: Node, view: View) -> Words:
+    """The rows, in storage order, where the node is true."""
+    pieces = [(_words(_found(node, part), part), part.rows) for part in view.parts]
+    if not pieces:
+        return np.zeros(0, np.uint64)
+    words = joined(pieces)
+    if view.places is None:
+        return words
+    held = unpacked(words, sum(part.rows for part in view.parts))
+    return packed(held[view.places])
+
+
+def bits_of(array: Any, rows: int) -> Words:
+    """An Arrow array of bools as words, null as false; over its own memory where that has the form of words."""
+    if array.offset:
+        return packed(np.asarray(array.fill_null(False)))
+    validity, values = array.buffers()
+    words = _over(values, rows)
+    if array.null_count:
+        words = words & _over(validity, rows)
+    if rows % 64 and int(words[-1]) >> (rows % 64):
+        words = words.copy()
+        clear_tail(words, rows)
+    return words
+
+
+def _found(node: Node, part: Part) -> Found:
+    if isinstance(node, Joined):
+        return _joined(node, part)
+    if isinstance(node, Labelled):
+        return _labelled(node, part)
+    return _named(node, part) if isinstance(node, Named) else _scalar(node, part)
+
+
+def _joined(node: Joined, part: Part) -> Found:
+    found = [_found(each, part) for each in node.nodes]
+    if any(each is not node.every for each in found if isinstance(each, bool)):
+        return not node.every
+    exprs = [each for each in found if isinstance(each, pl.Expr)]
+    words = [each for each in found if isinstance(each, np.ndarray)]
+    if exprs:
+        expr = functools.reduce(operator.and_ if node.every else operator.or_, exprs)
+        if not words:
+            return expr
+        words.append(_run(expr, part.frame, part.rows))
+    if not words:
+        return node.every
+    both: Words = (np.bitwise_and if node.every else np.bitwise_or).reduce(words, axis=0)
+    return both
+
+
+def _labelled(node: Labelled, part: Part) -> Words:
+    having = part.labels(node.column).having(node.labels, all_of=node.all_of)
+    lists = part.lists(node.column)
+    return lists & ~having if node.negated else lists & having
+
+
+def _scalar(node: Scalar, part: Part) -> Found:
+    coded = [name for name in node.columns if part.is_coded(name)]
+    if node.row_by_row and node.lengths_alone:
+        if not coded:
+            return node.expr
+        if len(node.columns) == 1:
+            return _by_values(node.expr, coded[0], part)
+    return _run(node.expr, part.with_decoded(node.columns), part.rows)
+
+
+def _named(node: Named, part: Part) -> Found:
+    if not part.is_coded(node.column):
+        expr = pl.col(node.column).is_in(pl.Series(node.values))
+        return ~expr if node.negated else expr
+    places = part.places(node.column)
+    named = {places[value] for value in node.values if value in places}
+    codes = [code for code in range(1, len(places) + 1) if code not in named] if node.negated else sorted(named)
+    return _with_codes(codes, node.column, part)
+
+
+def _by_values(expr: pl.Expr, name: str, part: Part) -> Found:
+    """The rows whose value passes, looked up among the distinct values of a string column."""
+    values = part.values[name]
+    truth = unpacked(_run(expr, values.to_frame(), len(values)), len(values))
+    return _with_codes(np.flatnonzero(truth).tolist(), name, part)
+
+
+def _with_codes(codes: list[int], name: str, part: Part) -> Found:
+    """The rows of a string column that have one of these codes, which ascend."""
+    if len(codes) in (0, len(part.values[name])):
+        return bool(codes)
+    breaks = [i for i in range(1, len(codes)) if codes[i] != codes[i - 1] + 1]
+    if len(breaks) >= _RANGES:
+        truth = np.zeros(len(part.values[name]), np.bool_)
+        truth[codes] = True
+        return packed(truth[part.codes(name)])
+    firsts, lasts = [0, *breaks], [*breaks, len(codes)]
+    ranges = [_in_range(pl.col(name), codes[first], codes[last - 1]) for first, last in zip(firsts, lasts, strict=True)]
+    return functools.reduce(operator.or_, ranges)
+
+
+def _in_range(codes: pl.Expr, first: int, last: int) -> pl.Expr:
+    return codes == first if first == last else (codes >= first) & (codes <= last)
+
+
+def _words(found: Found, part: Part) -> Words:
+    if isinstance(found, pl.Expr):
+        return _run(found, part.frame, part.rows)
+    if isinstance(found, bool):
+        return part.all_rows if found else np.zeros(word_count(part.rows), np.uint64)
+    return found
+
+
+def _run(expr: pl.Expr, frame: pl.DataFrame, rows: int) -> Words:
+    """The rows of the frame where the expression is true."""
+    try:
+        columns = frame.select(expr).get_columns()
+    except pl.exceptions.PolarsError as error:
+        reason = " ".join(str(error).split())
+        raise InvalidArgument(f"where: expected a condition that fits the columns; polars says: {reason}") from error
+    truth = columns[0]
+    if len(columns) != 1 or truth.dtype not in (pl.Boolean, pl.Null) or len(truth) not in (1, rows):
+        types = ", ".join(str(each.dtype) for each in columns)
+        raise InvalidArgument(f"where: expected one bool for each of {rows} rows; got {len(truth)} of {types}")
+    if truth.dtype == pl.Null:
+        return np.zeros(word_count(rows), np.uint64)
+    if len(truth) != rows:  # a constant
+        return full_words(rows) if truth[0] is True else np.zeros(word_count(rows), np.uint64)
+    return bits_of(truth.rechunk().to_arrow(), rows)
+
+
+def _over(buffer: Any, rows: int) -> Words:
+    """A buffer of bits as words; copied only where it ends before the last word does."""
+    count = word_count(rows)
+    if buffer.size >= 8 * count and buffer.address % 8 == 0:
+        return np.frombuffer(buffer, np.uint64, count)
+    words = np.zeros(count, np.uint64)
+    source = np.frombuffer(buffer, np.uint8)[: 8 * count]
+    words.view(np.uint8)[: len(source)] = source
+    return words
