@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
 import sys
+import threading
 import types
 from typing import Any
 
@@ -542,6 +544,39 @@ def test_an_empty_table() -> None:
     filters._attributes.remove([], [], 0)
     for where in ["a < 3", "s = 'x' AND array_has(tags, 'x')", {"s": "x"}, pc.field("a") < 3, None, []]:
         assert filters.compile(where).count == 0 == filters.compile(where).n
+
+
+def test_filters_compile_beside_one_writer() -> None:
+    """Every bitmap belongs to the table as it was at one moment: as many rows, and the right ones of them."""
+    table = Attributes({"size": np.arange(1000), "tags": [["a"]] * 1000})
+    filters = Filters(table)
+    stop = threading.Event()
+    wrong: list[Any] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            bitmap = filters.compile("size >= 0 AND array_has(tags, 'a')")
+            if bitmap.count != bitmap.n:
+                wrong.append(bitmap)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for step in range(150):
+        table.append({"size": np.arange(20), "tags": [["a"]] * 20})
+        table.update(np.arange(step, step + 10), {"size": np.arange(10)})
+        table.remove(np.arange(len(table) - 5, len(table)), np.arange(5), len(table) - 5)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not wrong and filters.compile("size >= 0").n == len(table) == 1000 + 150 * 15
+
+
+@pytest.mark.parametrize("missing", ["polars", "pyarrow"])
+def test_a_missing_extra_is_named(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import tessella.filters; import tessella.attributes"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode and "attributes: expected polars and pyarrow; `pip install" in result.stderr
 
 
 def test_field_is_the_only_new_name() -> None:

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
+
+try:
+    import polars as pl
+    import pyarrow  # noqa: F401, the modules of this package need it
+except ImportError as error:
+    raise ImportError(
+        'attributes: expected polars and pyarrow; `pip install "tessella[filters]"` brings them'
+    ) from error
 
 from tessella.attributes import arrow
 from tessella.attributes.parts import Part, nulls
