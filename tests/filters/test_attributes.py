@@ -205,7 +205,7 @@ def test_rows_in_any_order_and_missing_ones() -> None:
     assert Attributes({"a": [1]}).rows([-1]).to_dicts() == [{"a": None}]
 
 
-@pytest.mark.parametrize(("numbers", "columns"), [([6], None), ([-2], None), ([0.5], None), ([0], ["nane"])])
+@pytest.mark.parametrize(("numbers", "columns"), [([6], None), ([-2], None), ([0.5], None), ([0], ["price_"])])
 def test_rows_that_are_not_there(numbers: Any, columns: Any) -> None:
     with pytest.raises(InvalidArgument, match="rows: expected"):
         Attributes(COLUMNS).rows(numbers, columns)

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from tessella.attributes.labels import series_of
 from tessella.attributes.parts import Part
 from tessella.attributes.tables import Type, as_frame
 from tessella.errors import FormatError, TessellaError
@@ -76,18 +77,18 @@ def _whole(column: Any) -> Any:
 def _series(name: str, array: Any) -> tuple[pl.Series, pl.Series | None]:
     """A column of a part, and what its codes stand for."""
     if pa.types.is_dictionary(array.type):
-        return _from_arrow(name, array.indices), _values(array)
+        return series_of(name, array.indices), _values(array)
     if pa.types.is_large_list(array.type) and pa.types.is_dictionary(array.type.value_type):
         codes = pa.LargeListArray.from_arrays(
             array.offsets, array.values.indices, mask=array.is_null() if array.null_count else None
         )
-        return _from_arrow(name, codes), _values(array.values)
-    (kept,) = as_frame({name: _from_arrow(name, array)}, "load").get_columns()
+        return series_of(name, codes), _values(array.values)
+    (kept,) = as_frame({name: series_of(name, array)}, "load").get_columns()
     return kept, None
 
 
 def _values(array: Any) -> pl.Series:
-    values = _from_arrow("", array.dictionary)
+    values = series_of("", array.dictionary)
     if not len(values) and not len(array):
         return pl.Series([None], dtype=values.dtype)  # a table without rows is written without dictionaries
     if not len(values) or values[0] is not None or array.indices.null_count:
@@ -101,7 +102,3 @@ def _type(column: pl.Series, values: pl.Series | None) -> Type:
     if values is None:
         return column.dtype
     return pl.List(values.dtype) if isinstance(column.dtype, pl.List) else values.dtype
-
-
-def _from_arrow(name: str, array: Any) -> pl.Series:
-    return pl.Series(pl.from_arrow(array)).alias(name)

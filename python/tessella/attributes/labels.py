@@ -87,14 +87,14 @@ class Labels:
 def encoded(lists: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Lists of codes, and the values they stand for, null first."""
     offsets, flat = _flattened(lists)
-    codes, values = codes_of(pl.Series(pl.from_arrow(flat)))
+    codes, values = codes_of(series_of("", flat))
     return _lists(lists, offsets, codes), values
 
 
 def decoded(lists: pl.Series, values: pl.Series) -> pl.Series:
     """The lists that `encoded` was given."""
     offsets, flat = _flattened(lists)
-    return _lists(lists, offsets, values.gather(pl.Series(pl.from_arrow(flat))))
+    return _lists(lists, offsets, values.gather(series_of("", flat)))
 
 
 def codes_of(column: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -123,4 +123,9 @@ def _lists(like: pl.Series, offsets: npt.NDArray[np.int64], elements: pl.Series)
     """Lists of these elements, null where `like` is."""
     nulls = pa.array(like.is_null().to_numpy()) if like.null_count() else None
     made = pa.LargeListArray.from_arrays(pa.array(offsets), elements.rechunk().to_arrow(), mask=nulls)
-    return pl.Series(pl.from_arrow(made)).alias(like.name)
+    return series_of(like.name, made)
+
+
+def series_of(name: str, array: Any) -> pl.Series:
+    """An Arrow array as polars has it, over the same memory where that is possible."""
+    return pl.Series(pl.from_arrow(array)).alias(name)

@@ -7,6 +7,7 @@ for the codes that passed, whatever the condition was.
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from typing import Any, TypeAlias
 
@@ -98,30 +99,34 @@ def _named(node: Named, part: Part) -> Found:
         expr = pl.col(node.column).is_in(pl.Series(node.values))
         return ~expr if node.negated else expr
     places = part.places(node.column)
-    named = {places[value] for value in node.values if value in places}
-    codes = [code for code in range(1, len(places) + 1) if code not in named] if node.negated else sorted(named)
-    return _with_codes(codes, node.column, part)
+    named = sorted({places[value] for value in node.values if value in places})
+    if not node.negated:
+        return _in_ranges([(code, code) for code in named], node.column, part)
+    bounds = [0, *named, len(places) + 1]  # code 0 is null, which is none of the values either way
+    gaps = [(before + 1, after - 1) for before, after in itertools.pairwise(bounds) if after > before + 1]
+    return _in_ranges(gaps, node.column, part)
 
 
 def _by_values(expr: pl.Expr, name: str, part: Part) -> Found:
     """The rows whose value passes, looked up among the distinct values of a string column."""
     values = part.values[name]
     truth = unpacked(_run(expr, values.to_frame(), len(values)), len(values))
-    return _with_codes(np.flatnonzero(truth).tolist(), name, part)
+    edges = np.flatnonzero(np.diff(truth, prepend=False, append=False)).tolist()
+    runs = [(first, after - 1) for first, after in zip(edges[::2], edges[1::2], strict=True)]
+    return _in_ranges(runs, name, part)
 
 
-def _with_codes(codes: list[int], name: str, part: Part) -> Found:
-    """The rows of a string column that have one of these codes, which ascend."""
-    if len(codes) in (0, len(part.values[name])):
-        return bool(codes)
-    breaks = [i for i in range(1, len(codes)) if codes[i] != codes[i - 1] + 1]
-    if len(breaks) >= _RANGES:
-        truth = np.zeros(len(part.values[name]), np.bool_)
-        truth[codes] = True
-        return packed(truth[part.codes(name)])
-    firsts, lasts = [0, *breaks], [*breaks, len(codes)]
-    ranges = [_in_range(pl.col(name), codes[first], codes[last - 1]) for first, last in zip(firsts, lasts, strict=True)]
-    return functools.reduce(operator.or_, ranges)
+def _in_ranges(ranges: list[tuple[int, int]], name: str, part: Part) -> Found:
+    """The rows of a string column whose codes lie in one of these, first and last included."""
+    count = len(part.values[name])
+    if not ranges or ranges == [(0, count - 1)]:
+        return bool(ranges)
+    if len(ranges) <= _RANGES:
+        return functools.reduce(operator.or_, (_in_range(pl.col(name), *ends) for ends in ranges))
+    truth = np.zeros(count, np.bool_)
+    for first, last in ranges:
+        truth[first : last + 1] = True
+    return packed(truth[part.codes(name)])
 
 
 def _in_range(codes: pl.Expr, first: int, last: int) -> pl.Expr:

@@ -53,9 +53,14 @@ UNKNOWN = Expression(pl.lit(None, dtype=pl.Boolean))
 def parsed(text: str) -> pl.Expr:
     """The expression that SQL text stands for."""
     try:
-        return pl.sql_expr(_CALL.sub(lambda found: _NAMES[found[1].lower()] if found[1] else found[0], text))
+        expr = pl.sql_expr(_CALL.sub(lambda found: _NAMES[found[1].lower()] if found[1] else found[0], text))
     except pl.exceptions.PolarsError as error:
         raise InvalidArgument(f"where: expected an SQL condition; got {text!r} ({error})") from error
+    inputs = expr.meta.pop()
+    if len(inputs) == 1 and expr.meta.eq(inputs[0].alias(expr.meta.output_name())):
+        # A word too many, as a forgotten AND leaves behind, would be a name for the result.
+        raise InvalidArgument(f"where: expected an SQL condition; got {text!r}, which names its result")
+    return expr
 
 
 def condition_of(expr: pl.Expr, types: Mapping[str, Any]) -> Condition:
@@ -157,7 +162,7 @@ def _typed(values: list[Any]) -> tuple[Typed, ...]:
 
 
 def is_row_by_row(expr: pl.Expr) -> bool:
-    """Whether the value of a row depends on that row alone; what a polars does not tell counts as no."""
+    """Whether the value of a row depends on that row alone; what polars does not tell counts as no."""
     inputs = expr.meta.pop()[::-1]
     text = str(expr)
     if len(inputs) == 2 and text in (f"{inputs[0]}.{name}([{inputs[1]}])" for name in ("is_in", "sql_is_in")):
@@ -169,8 +174,6 @@ def _is_separable(expr: pl.Expr, text: str, inputs: list[pl.Expr]) -> bool:
     """Whether rows stay apart in this step, whatever its inputs are."""
     try:
         return bool(expr.meta.is_row_separable())
-    except AttributeError:
-        return False
     except pl.exceptions.PolarsError:  # of SQL's own arithmetic polars tells only where it knows the columns
         before = f"{inputs[0]}." if inputs else ""
         return text.startswith(before) and text[len(before) :].partition("(")[0] in _SQL_FUNCTIONS
@@ -178,8 +181,7 @@ def _is_separable(expr: pl.Expr, text: str, inputs: list[pl.Expr]) -> bool:
 
 def _is_constant(expr: pl.Expr) -> bool:
     """Whether it is a literal, be it a whole series."""
-    is_literal = getattr(expr.meta, "is_literal", None)  # a younger part of polars
-    return is_literal is not None and bool(is_literal())
+    return expr.meta.is_literal()
 
 
 def asks_lengths_alone(expr: pl.Expr) -> bool:

@@ -106,8 +106,8 @@ def type_of(column: str, types: Types) -> Any:
     """The column's type; an error that names its neighbours where there is none."""
     if column in types:
         return types[column]
-    close = difflib.get_close_matches(column.lower(), {name.lower(): name for name in types}, n=1)
     known = {name.lower(): name for name in types}
+    close = difflib.get_close_matches(column.lower(), known, n=1)
     hint = f"; did you mean {known[close[0]]!r}?" if close else "."
     raise InvalidArgument(
         f"where: expected columns out of {', '.join(map(repr, types)) or 'none, as there are none'};"
@@ -206,17 +206,20 @@ def _is_in(condition: IsIn, kept: Any) -> pl.Expr:
     values = [_fitted(condition.column, kept, each) for each in condition.values]
     if kept == pl.Null:
         return _UNKNOWN
-    if kept.is_integer():  # 2.0 is 2, and no integer is 2.5
-        whole = [int(each) for each in values if each == each // 1]
-        return (
-            pl.col(condition.column).is_in(pl.Series(whole))
-            if whole
-            else pl.col(condition.column) != pl.col(condition.column)
-        )
+    if kept.is_integer():
+        return _is_in_integers(pl.col(condition.column), kept, values)
     if kept.is_temporal():
         literals = (_literal(condition.column, kept, each) for each in condition.values)
         return pl.any_horizontal([pl.col(condition.column) == each for each in literals])
     return pl.col(condition.column).is_in(pl.Series(values, dtype=kept))
+
+
+def _is_in_integers(column: pl.Expr, kept: Any, values: list[Any]) -> pl.Expr:
+    """2.0 is 2; no integer is 2.5, nor what its type has no room for."""
+    bits = int(str(kept).lstrip("UInt"))
+    low, high = (-(1 << (bits - 1)), 1 << (bits - 1)) if kept.is_signed_integer() else (0, 1 << bits)
+    able = [int(value) for value in values if value == value // 1 and low <= value < high]
+    return column.is_in(pl.Series(able, dtype=kept))
 
 
 def _literal(column: str, kept: Any, value: Typed) -> pl.Expr:
@@ -234,7 +237,7 @@ def _fitted(column: str, kept: Any, value: Typed) -> Any:
     if kept == pl.Null:
         return None
     if kept.is_numeric():
-        fits = value.kind in (int, float)
+        fits = value.kind is float or (value.kind is int and -(1 << 63) <= plain < 1 << 64)
     elif kept == pl.Boolean:
         fits = value.kind is bool
     elif kept == pl.String:
