@@ -1,4 +1,7 @@
-"""Nodes over a table to bits: label questions from postings, everything else by polars, as few calls as there can be.
+"""Nodes over a table to bits: label questions from postings, comparisons of one column at once, the rest by polars.
+
+An expression costs polars more to begin with (100 us beside other work) than 60,000 rows cost it then. So what is
+one comparison of one column is none, and expressions that meet in an AND or OR become one.
 
 A string column holds codes. A condition on it alone is asked of its few distinct values, and the rows are looked at
 for the codes that passed, whatever the condition was.
@@ -18,7 +21,8 @@ from tessella.attributes import View
 from tessella.attributes.parts import Part
 from tessella.bitmap import Words, clear_tail, full_words, joined, packed, unpacked, word_count
 from tessella.errors import InvalidArgument
-from tessella.filters.lowering import Joined, Labelled, Named, Node, Scalar
+from tessella.filters.conditions import OPERATORS
+from tessella.filters.lowering import Compared, Joined, Labelled, Named, Node, Scalar
 
 _RANGES = 4  # of codes, that polars compares with; more are looked up code by code
 
@@ -58,7 +62,11 @@ def _found(node: Node, part: Part) -> Found:
         return _joined(node, part)
     if isinstance(node, Labelled):
         return _labelled(node, part)
-    return _named(node, part) if isinstance(node, Named) else _scalar(node, part)
+    if isinstance(node, Named):
+        return _named(node, part)
+    if isinstance(node, Compared):
+        return _true_rows(OPERATORS[node.operator](part.frame[node.column], node.value))
+    return _scalar(node, part)
 
 
 def _joined(node: Joined, part: Part) -> Found:
@@ -122,14 +130,15 @@ def _in_ranges(ranges: list[tuple[int, int]], name: str, part: Part) -> Found:
     if not ranges or ranges == [(0, count - 1)]:
         return bool(ranges)
     if len(ranges) <= _RANGES:
-        return functools.reduce(operator.or_, (_in_range(pl.col(name), *ends) for ends in ranges))
+        codes = part.frame[name]
+        return _true_rows(functools.reduce(operator.or_, (_in_range(codes, *ends) for ends in ranges)))
     truth = np.zeros(count, np.bool_)
     for first, last in ranges:
         truth[first : last + 1] = True
     return packed(truth[part.codes(name)])
 
 
-def _in_range(codes: pl.Expr, first: int, last: int) -> pl.Expr:
+def _in_range(codes: pl.Series, first: int, last: int) -> pl.Series:
     return codes == first if first == last else (codes >= first) & (codes <= last)
 
 
@@ -156,7 +165,11 @@ def _run(expr: pl.Expr, frame: pl.DataFrame, rows: int) -> Words:
         return np.zeros(word_count(rows), np.uint64)
     if len(truth) != rows:  # a constant
         return full_words(rows) if truth[0] is True else np.zeros(word_count(rows), np.uint64)
-    return bits_of(truth.rechunk().to_arrow(), rows)
+    return _true_rows(truth)
+
+
+def _true_rows(truth: pl.Series) -> Words:
+    return bits_of(truth.rechunk().to_arrow(), len(truth))
 
 
 def _over(buffer: Any, rows: int) -> Words:

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from tessella.errors import InvalidArgument
-from tessella.filters.conditions import And, Condition, Has, IsIn, Not, Or, Typed
+from tessella.filters.conditions import OPERATORS, And, Compare, Condition, Has, IsIn, Not, Or, Typed
 
 _NAMES = {
     "array_has": "array_contains",
@@ -38,6 +38,7 @@ _SQL_FUNCTIONS = {
         *("eq", "eq_missing", "lt", "lt_eq", "gt", "gt_eq"),
     )
 }
+_LISTS = (pl.List, pl.Null)  # columns of labels, and such as may become one
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +87,47 @@ def _of_one(expr: pl.Expr, inner: pl.Expr, types: Mapping[str, Any]) -> Conditio
 
 
 def _of_two(expr: pl.Expr, left: pl.Expr, right: pl.Expr, types: Mapping[str, Any]) -> Condition:
-    if expr.meta.eq(left & right):
+    sign = _sign(expr, left)
+    if sign == "&" and expr.meta.eq(left & right):
         return And(tuple(condition_of(each, types) for each in _chain(expr, pl.Expr.__and__)))
-    if expr.meta.eq(left | right):
+    if sign == "|" and expr.meta.eq(left | right):
         return Or(tuple(condition_of(each, types) for each in _chain(expr, pl.Expr.__or__)))
-    labels = _column(left, types, pl.List)
-    if labels is not None and expr.meta.eq(left.list.contains(right)) and not right.meta.root_names():
+    if sign in OPERATORS:
+        return _comparison(expr, sign, left, right, types)
+    column = _column(left, types)
+    if column is None or right.meta.root_names():
+        return _has(expr, expr, types, all_of=False)
+    if types[column].base_type() in _LISTS and expr.meta.eq(left.list.contains(right)):
         (label,) = _values(right)
-        return UNKNOWN if label is None else Has(labels, _typed([label]), all_of=False)
-    text = _column(left, types, pl.String)
-    if text is not None and not right.meta.root_names():
-        return _of_text(expr, text, right)
-    return _has(expr, expr, types, all_of=False)
+        return UNKNOWN if label is None else Has(column, _typed([label]), all_of=False)
+    if types[column] == pl.String and str(expr) == f"{left}.sql_is_in([{right}])":
+        (values,) = _values(right)
+        return IsIn(column, _typed(values)) if all(isinstance(each, str) for each in values) else Expression(expr)
+    return Expression(expr)
+
+
+def _sign(expr: pl.Expr, left: pl.Expr) -> str:
+    """What stands between the inputs, if it is written so; what it means is still to be checked."""
+    before = f"[({left}) "
+    text = str(expr)
+    return text[len(before) :].partition(" ")[0] if text.startswith(before) else ""
+
+
+def _comparison(expr: pl.Expr, sign: str, left: pl.Expr, right: pl.Expr, types: Mapping[str, Any]) -> Condition:
+    """A column beside a whole number or a string, which need no evaluation by polars; or the expression as it is."""
+    column, value = _column(left, types), _constant(right)
+    if column is None or value is None or not expr.meta.eq(OPERATORS[sign](left, right)):
+        return Expression(expr)
+    fits = types[column] == pl.String if isinstance(value, str) else types[column].is_numeric()
+    return Compare(column, sign, Typed(value, type(value))) if fits else Expression(expr)
+
+
+def _constant(literal: pl.Expr) -> str | int | None:
+    """The value, where it is a whole number or a string."""
+    text = str(literal)
+    number = text.removeprefix("dyn int: ")
+    value = text[1:-1] if number == text else int(number)
+    return value if literal.meta.eq(pl.lit(value)) else None  # to ask polars for it takes ten times as long
 
 
 def _chain(expr: pl.Expr, join: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> list[pl.Expr]:
@@ -109,24 +139,13 @@ def _chain(expr: pl.Expr, join: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> list[p
     return [expr, *reversed(links)]
 
 
-def _of_text(expr: pl.Expr, column: str, right: pl.Expr) -> Condition:
-    """A comparison of a string column with constants: equality and IN are looked up among its distinct values."""
-    if expr.meta.eq(pl.col(column) == right) or str(expr) == f'col("{column}").sql_is_in([{right}])':
-        values = _values(right)
-        if len(values) == 1 and isinstance(values[0], list):
-            values = values[0]
-        if all(isinstance(value, str) for value in values):
-            return IsIn(column, _typed(values))
-    return Expression(expr)
-
-
 def _has(expr: pl.Expr, call: pl.Expr, types: Mapping[str, Any], *, all_of: bool) -> Condition:
     """`array_has_any` or `array_has_all`, which come as arc tangents."""
     inputs = call.meta.pop()
     if len(inputs) != 2 or not call.meta.eq(pl.arctan2(inputs[1], inputs[0])):
         return Expression(expr)
-    column, labels = _column(_bare(inputs[1]), types, pl.List), _bare(inputs[0])
-    if column is None or labels.meta.root_names():
+    column, labels = _column(_bare(inputs[1]), types), _bare(inputs[0])
+    if column is None or types[column].base_type() not in _LISTS or labels.meta.root_names():
         return Expression(expr)
     (values,) = _values(labels)
     if values is None:
@@ -141,19 +160,15 @@ def _bare(expr: pl.Expr) -> pl.Expr:
     return expr
 
 
-def _column(expr: pl.Expr, types: Mapping[str, Any], wanted: Any) -> str | None:
-    """The name, where the expression is a column of this type and no more."""
+def _column(expr: pl.Expr, types: Mapping[str, Any]) -> str | None:
+    """The name, where the expression is one of these columns and no more."""
     names = expr.meta.root_names()
-    if len(names) != 1 or names[0] not in types or not expr.meta.eq(pl.col(names[0])):
-        return None
-    return names[0] if types[names[0]].base_type() in (wanted, pl.Null) else None
+    return names[0] if len(names) == 1 and names[0] in types and expr.meta.eq(pl.col(names[0])) else None
 
 
 def _values(literal: pl.Expr) -> list[Any]:
-    guess = str(literal)[1:-1]
-    if literal.meta.eq(pl.lit(guess)):  # a string; to ask polars for it takes ten times as long
-        return [guess]
-    return pl.select(literal.alias("value")).to_series().to_list()
+    constant = _constant(literal)
+    return pl.select(literal.alias("value")).to_series().to_list() if constant is None else [constant]
 
 
 def _typed(values: list[Any]) -> tuple[Typed, ...]:

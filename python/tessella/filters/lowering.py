@@ -17,6 +17,7 @@ import polars as pl
 from tessella.errors import InvalidArgument
 from tessella.filters import expressions
 from tessella.filters.conditions import (
+    OPERATORS,
     And,
     Between,
     Compare,
@@ -48,6 +49,15 @@ class Scalar:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """True where a column of numbers compares so with the value, which its type can hold."""
+
+    column: str
+    operator: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Named:
     """True where a string column has one of the values or, negated, has a value that is none of them."""
 
@@ -74,7 +84,7 @@ class Joined:
     every: bool
 
 
-Node: TypeAlias = Scalar | Named | Labelled | Joined
+Node: TypeAlias = Scalar | Compared | Named | Labelled | Joined
 
 
 def lowered(condition: Condition, types: Types, negated: bool = False) -> Node:
@@ -88,10 +98,14 @@ def lowered(condition: Condition, types: Types, negated: bool = False) -> Node:
         return _scalar(condition.expr, types, negated)
     if isinstance(condition, Has):
         return _labelled(condition, types, negated)
-    if isinstance(condition, Compare | IsIn) and type_of(condition.column, types) == pl.String:
-        named = _named(condition, negated)
-        if named is not None:
-            return named
+    if isinstance(condition, Between):
+        column, low, high = condition.column, condition.low, condition.high
+        return lowered(And((Compare(column, ">=", low), Compare(column, "<=", high))), types, negated)
+    if isinstance(condition, Compare | IsIn):
+        kept = type_of(condition.column, types)
+        looked_up = _named(condition, negated) if kept == pl.String else _compared(condition, kept, negated)
+        if looked_up is not None:
+            return looked_up
     return _scalar(_expression(condition, types), types, negated)
 
 
@@ -139,6 +153,27 @@ def _named(condition: Compare | IsIn, negated: bool) -> Named | None:
     return Named(condition.column, values, negated) if values else None
 
 
+def _compared(condition: Compare | IsIn, kept: Any, negated: bool) -> Compared | None:
+    """A comparison of numbers that needs no conversion; None for any other."""
+    if not isinstance(condition, Compare) or condition.value.kind not in (int, float):
+        return None
+    value = condition.value.value
+    exact = kept.is_integer() and condition.value.kind is int and _holds(kept, value)
+    if not exact and not (kept == pl.Float64 and abs(value) < 1 << 53):
+        return None
+    return Compared(condition.column, _OPPOSITE[condition.operator] if negated else condition.operator, value)
+
+
+# A column has no NaN, so of two numbers one of these is true.
+_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+
+
+def _holds(kept: Any, value: float) -> bool:
+    """Whether an integer type has room for the value."""
+    bits = int(str(kept).lstrip("UInt"))
+    return -(1 << (bits - 1)) <= value < 1 << (bits - 1) if kept.is_signed_integer() else 0 <= value < 1 << bits
+
+
 def _labelled(condition: Has, types: Types, negated: bool) -> Node:
     kept = type_of(condition.column, types)
     if kept == pl.Null:
@@ -157,7 +192,7 @@ def _labelled(condition: Has, types: Types, negated: bool) -> Node:
 
 
 def _expression(condition: Condition, types: Types) -> pl.Expr:
-    assert isinstance(condition, Compare | Between | IsIn | Like | Contains | IsNull | HasLength)
+    assert isinstance(condition, Compare | IsIn | Like | Contains | IsNull | HasLength)
     kept = type_of(condition.column, types)
     column = pl.col(condition.column)
     if isinstance(condition, IsNull):
@@ -170,21 +205,8 @@ def _expression(condition: Condition, types: Types) -> pl.Expr:
         return column.str.contains(condition.text, literal=True) if _check(condition, kept, pl.String) else _UNKNOWN
     if isinstance(condition, IsIn):
         return _is_in(condition, kept)
-    if isinstance(condition, Between):
-        low, high = (_literal(condition.column, kept, each) for each in (condition.low, condition.high))
-        return (column >= low) & (column <= high)
-    literal = _literal(condition.column, kept, condition.value)
-    return _COMPARED[condition.operator](column, literal)
-
-
-_COMPARED = {
-    "==": pl.Expr.__eq__,
-    "!=": pl.Expr.__ne__,
-    "<": pl.Expr.__lt__,
-    "<=": pl.Expr.__le__,
-    ">": pl.Expr.__gt__,
-    ">=": pl.Expr.__ge__,
-}
+    compared: pl.Expr = OPERATORS[condition.operator](column, _literal(condition.column, kept, condition.value))
+    return compared
 
 
 def _check(condition: HasLength | Like | Contains, kept: Any, wanted: Any) -> bool:
@@ -216,9 +238,7 @@ def _is_in(condition: IsIn, kept: Any) -> pl.Expr:
 
 def _is_in_integers(column: pl.Expr, kept: Any, values: list[Any]) -> pl.Expr:
     """2.0 is 2; no integer is 2.5, nor what its type has no room for."""
-    bits = int(str(kept).lstrip("UInt"))
-    low, high = (-(1 << (bits - 1)), 1 << (bits - 1)) if kept.is_signed_integer() else (0, 1 << bits)
-    able = [int(value) for value in values if value == value // 1 and low <= value < high]
+    able = [int(value) for value in values if value == value // 1 and _holds(kept, value)]
     return column.is_in(pl.Series(able, dtype=kept))
 
 
