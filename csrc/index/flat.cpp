@@ -36,6 +36,13 @@ bool FlatIndex::contains(std::int64_t id) const {
   return ids_.find(id) >= 0;
 }
 
+std::vector<std::int64_t> FlatIndex::find(std::span<const std::int64_t> ids) const {
+  const auto reading = lock_.read();
+  return ids_.find(ids);
+}
+
+std::vector<std::int64_t> FlatIndex::removed_rows() const { return {}; }
+
 std::vector<std::int64_t> FlatIndex::ids() const {
   const auto reading = lock_.read();
   std::vector<std::int64_t> out(ids_.size());

@@ -35,6 +35,8 @@ class FlatIndex {
   bool trained() const;
   bool contains(std::int64_t id) const;
   std::vector<std::int64_t> ids() const;
+  std::vector<std::int64_t> find(std::span<const std::int64_t> ids) const;  // row of each id, or -1
+  std::vector<std::int64_t> removed_rows() const;                           // none: others take their places
 
   // x (n, dim) finite floats. The centre is the mean of the rows; later calls move no stored row and are an error
   // once there are any.
@@ -64,6 +66,7 @@ class FlatIndex {
  private:
   friend class FlatScan;
 
+  std::vector<std::vector<Candidate>> search_admitted(const SearchRequest& request) const;
   void train_locked(const float* x, std::size_t n);
 
   Rows rows_;

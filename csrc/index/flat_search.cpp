@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "common/parallel.h"
+#include "index/filtered.h"
 #include "index/flat.h"
 #include "index/selection.h"
 
@@ -37,13 +38,13 @@ struct WorkSpace {
 
 class FlatScan {
  public:
-  FlatScan(const FlatIndex& index, const SearchRequest& request, Prepared queries)
+  // `request` has prepared queries.
+  FlatScan(const FlatIndex& index, const SearchRequest& request)
       : ids_(index.ids_),
         rows_(index.rows_),
         config_(rows_.config()),
         kernels_(rows_.kernels()),
         request_(request),
-        queries_(std::move(queries)),
         scorer_(rows_, request.epsilon),
         b1_(rows_.column("b1")),
         pq_(rows_.column("pq")) {}
@@ -53,15 +54,24 @@ class FlatScan {
     scans_raw() ? scan_raw() : scan_codes();
     std::vector<std::vector<Candidate>> out(request_.nq);
     parallel_for(request_.nq, request_.threads, [&](std::size_t q) { out[q] = finished(q); });
-    if (request_.counts != nullptr) *request_.counts = {request_.nq * rows(), refined_, rescored_, 0};
+    const std::uint64_t scanned = request_.allowed.empty() ? request_.nq * rows() : scanned_.load();
+    if (request_.counts != nullptr) *request_.counts = {scanned, refined_, rescored_, 0};
     return out;
   }
 
   std::vector<Candidate> within(std::size_t q, float similarity);
 
+  // What there is for a search under bitmaps. Without estimates every row costs the same, whichever way it is met.
+  Ground ground() const {
+    Ground ground(scorer_, rows());
+    if (estimates()) ground.offer_scan();
+    return ground;
+  }
+  const RowScorer& scorer() const { return scorer_; }
+
  private:
   std::size_t rows() const { return ids_.size(); }
-  const float* query(std::size_t q) const { return queries_.data() + q * config_.dim; }
+  const float* query(std::size_t q) const { return request_.queries + q * config_.dim; }
   bool scans_raw() const { return config_.codecs.front().kind == Codec::Kind::kRaw; }
 
   // Work is cut by queries when there are enough of them, otherwise by rows; lists of parts are merged.
@@ -74,6 +84,7 @@ class FlatScan {
   void scan_codes();
   void code_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, WorkSpace& space, Lists& out) const;
   void scan_estimates(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, Selection* found) const;
+  void scan_admitted(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, Selection* found) const;
   void scan_range(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space, Selection* found) const;
   void scan_blocks(const QueryTables* tables, std::size_t nq, Range range, const float* thresholds,
                    RabitqHit* const* hits, std::size_t* counts) const;
@@ -85,7 +96,6 @@ class FlatScan {
   const RowConfig& config_;
   const Kernels& kernels_;
   const SearchRequest& request_;
-  Prepared queries_;
   RowScorer scorer_;
   const Column *b1_, *pq_;  // nullptr where the index has no such column
   bool estimates() const { return b1_ != nullptr || pq_ != nullptr; }
@@ -103,7 +113,7 @@ class FlatScan {
     return space;
   }
   Lists lists_;
-  mutable std::atomic<std::uint64_t> refined_{0}, rescored_{0};
+  mutable std::atomic<std::uint64_t> scanned_{0}, refined_{0}, rescored_{0};
 };
 
 template <typename Scan>
@@ -201,7 +211,9 @@ void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_
   }
   std::vector<Selection> found;
   found.reserve(nq);
-  for (std::size_t i = 0; i < nq; ++i) found.emplace_back(scorer_, tables[i], keep, ids_, false);
+  for (std::size_t i = 0; i < nq; ++i) {
+    found.emplace_back(scorer_, tables[i], keep, ids_, false, request_.bitmap(q0 + i));
+  }
   scan_estimates(tables.data(), nq, range, space, found.data());
   for (Selection& each : found) {
     out.push_back(each.finish());
@@ -218,9 +230,29 @@ void FlatScan::scan_estimates(const QueryTables* tables, std::size_t nq, Range r
     const std::size_t chunk_end = (row / kChunkRows + 1) * kChunkRows;
     const std::size_t end = std::min({range.last, chunk_end, row + length});
     for (std::size_t q = 0; q < nq; q += kRabitqQueries) {
-      scan_range(tables + q, std::min(kRabitqQueries, nq - q), {row, end}, space, found + q);
+      scan_admitted(tables + q, std::min(kRabitqQueries, nq - q), {row, end}, space, found + q);
     }
     row = end;
+  }
+}
+
+// The range without the blocks of which no query wants a row.
+void FlatScan::scan_admitted(const QueryTables* tables, std::size_t nq, Range range, WorkSpace& space,
+                             Selection* found) const {
+  if (request_.allowed.empty()) return scan_range(tables, nq, range, space, found);
+  const auto wanted = [&](std::size_t row) {
+    std::uint32_t lanes = 0;
+    for (std::size_t i = 0; i < nq; ++i) lanes |= found[i].allowed().block(row / kBlockRows);
+    return lanes != 0;
+  };
+  for (std::size_t row = range.first; row < range.last;) {
+    const std::size_t first = row;
+    while (row < range.last && wanted(row)) row += kBlockRows;
+    if (row != first) {
+      scan_range(tables, nq, {first, std::min(row, range.last)}, space, found);
+      scanned_.fetch_add(nq * (std::min(row, range.last) - first), std::memory_order_relaxed);
+    }
+    while (row < range.last && !wanted(row)) row += kBlockRows;
   }
 }
 
@@ -317,17 +349,27 @@ void FlatIndex::search(const SearchRequest& request) const {
   const auto reading = lock_.read();
   std::vector<std::vector<Candidate>> lists;
   if (ids_.size() != 0 && request.nq != 0) {
-    lists = FlatScan(*this, request, rows_.prepared(request.queries, request.nq)).run();
+    const Prepared queries = rows_.prepared(request.queries, request.nq);
+    SearchRequest prepared = request;
+    prepared.queries = queries.data();
+    lists = request.allowed.empty() ? FlatScan(*this, prepared).run() : search_admitted(prepared);
   }
   report(request, lists, config().metric, ids_);
+}
+
+CandidateLists FlatIndex::search_admitted(const SearchRequest& request) const {
+  const FlatScan scan(*this, request);
+  return search_filtered(request, scan.scorer(), ids_, scan.ground(),
+                         [&](const SearchRequest& part, const Plan&) { return FlatScan(*this, part).run(); });
 }
 
 std::vector<std::vector<RangeHit>> FlatIndex::range_search(const float* queries, std::size_t nq, float threshold,
                                                            float epsilon, std::size_t threads) const {
   const auto reading = lock_.read();
   const float sign = config().metric == Metric::kL2 ? -1.0f : 1.0f;
-  const SearchRequest request{queries, nq, 1, epsilon, threads, nullptr, nullptr};
-  FlatScan scan(*this, request, rows_.prepared(queries, nq));
+  const Prepared prepared = rows_.prepared(queries, nq);
+  const SearchRequest request{prepared.data(), nq, 1, epsilon, threads, nullptr, nullptr};
+  FlatScan scan(*this, request);
   std::vector<std::vector<RangeHit>> lists(nq);
   parallel_for(nq, threads, [&](std::size_t q) {
     for (const Candidate& c : scan.within(q, sign * threshold)) {

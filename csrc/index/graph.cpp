@@ -92,6 +92,21 @@ bool GraphIndex::contains(std::int64_t id) const {
   return parts_.ids.find(id) >= 0;
 }
 
+std::vector<std::int64_t> GraphIndex::find(std::span<const std::int64_t> ids) const {
+  const auto reading = lock_.read();
+  return parts_.ids.find(ids);
+}
+
+std::vector<std::int64_t> GraphIndex::removed_rows() const {
+  const auto reading = lock_.read();
+  std::vector<std::int64_t> rows;
+  if (parts_.ids.nameless() == 0) return rows;
+  for (std::size_t row = 0; row < parts_.ids.size(); ++row) {
+    if (!parts_.ids.named(row)) rows.push_back(static_cast<std::int64_t>(row));
+  }
+  return rows;
+}
+
 std::vector<std::int64_t> GraphIndex::ids() const {
   const auto reading = lock_.read();
   std::vector<std::int64_t> out;

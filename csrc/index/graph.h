@@ -56,19 +56,9 @@ struct GraphSnapshot {
   std::map<std::string, Column> columns;  // those of the rows, and "links"
 };
 
-// Which rows may be returned, by row number: bit i % 64 of word i / 64. No words: all.
-struct RowBitmap {
-  std::span<const std::uint64_t> words;
-
-  bool admits(std::size_t row) const {
-    return words.empty() || (row / 64 < words.size() && (words[row / 64] >> (row % 64) & 1) != 0);
-  }
-};
-
 struct GraphRequest {
   SearchRequest search;
   std::size_t ef;  // length of the list of candidates that a walk keeps
-  RowBitmap allowed;
 };
 
 using GraphProgress = std::function<void(double share)>;
@@ -83,6 +73,8 @@ class GraphIndex {
   bool trained() const;
   bool contains(std::int64_t id) const;
   std::vector<std::int64_t> ids() const;
+  std::vector<std::int64_t> find(std::span<const std::int64_t> ids) const;  // row of each id, or -1
+  std::vector<std::int64_t> removed_rows() const;                           // rows that are still there, without an id
 
   // The centre: the mean of x (n, dim). An error once there are rows.
   void train(const float* x, std::size_t n);
@@ -106,6 +98,8 @@ class GraphIndex {
   std::map<std::string, std::size_t> column_layout() const;
 
  private:
+  std::vector<std::vector<Candidate>> search_admitted(const GraphRequest& request) const;
+  std::vector<std::vector<Candidate>> search_by_walks(const GraphRequest& request) const;
   void build(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::vector<float> centre,
              std::size_t threads, const GraphProgress& progress);
   void insert(const float* x, std::size_t n, std::span<const std::int64_t> ids, std::span<const std::size_t> replaced,

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "common/parallel.h"
+#include "index/filtered.h"
 #include "index/graph_walk.h"
 
 namespace tessella {
@@ -22,29 +23,49 @@ std::size_t room_for(const GraphParts& parts, std::size_t ef, std::size_t k) {
 }  // namespace
 
 void GraphIndex::search(const GraphRequest& request) const {
-  const SearchRequest& asked = request.search;
   const auto reading = lock_.read();
-  std::vector<std::vector<Candidate>> lists(parts_.size() == 0 ? 0 : asked.nq);
-  if (lists.empty()) return report(asked, lists, config().metric, parts_.ids);
-  const Prepared queries = parts_.rows.prepared(asked.queries, asked.nq);
+  CandidateLists lists;
+  if (parts_.size() != 0 && request.search.nq != 0) {
+    const Prepared queries = parts_.rows.prepared(request.search.queries, request.search.nq);
+    GraphRequest prepared = request;
+    prepared.search.queries = queries.data();
+    lists = request.search.allowed.empty() ? search_by_walks(prepared) : search_admitted(prepared);
+  }
+  report(request.search, lists, config().metric, parts_.ids);
+}
+
+CandidateLists GraphIndex::search_admitted(const GraphRequest& request) const {
+  const RowScorer scorer(parts_.rows, request.search.epsilon);
+  Ground ground(scorer, parts_.size());
+  ground.offer_walk(request.ef, parts_.links.degree(), parts_.links.coded());
+  return search_filtered(request.search, scorer, parts_.ids, ground, [&](const SearchRequest& part, const Plan& plan) {
+    return search_by_walks({part, plan.effort});
+  });
+}
+
+// `request` has prepared queries. A list is short where a walk has met fewer rows that count.
+CandidateLists GraphIndex::search_by_walks(const GraphRequest& request) const {
+  const SearchRequest& asked = request.search;
   const RowScorer scorer(parts_.rows, asked.epsilon);
   const bool rescores = scorer.ends_raw() && !scorer.fine_is_raw();
   const std::size_t k = rescores ? kRawFactor * asked.k : asked.k;
   const std::size_t ef = room_for(parts_, request.ef, k), dim = config().dim;
+  CandidateLists lists(asked.nq);
   std::atomic<std::uint64_t> visited{0}, scored{0}, rescored{0};
   const std::size_t tasks = std::max((asked.nq + kTaskQueries - 1) / kTaskQueries, std::min(asked.nq, asked.threads));
   parallel_for(tasks, asked.threads, [&](std::size_t task) {
     const std::size_t first = asked.nq * task / tasks, last = asked.nq * (task + 1) / tasks;
     std::vector<std::unique_ptr<GraphWalk>> walks;
     for (std::size_t w = 0; w < std::min(kWalksTogether, last - first); ++w) {
-      walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless, request.allowed));
+      walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless));
     }
     if (walks.size() == 1) walks.front()->go_alone();
-    take_walks(walks, queries.data(), dim, first, last, [&](std::size_t q, GraphWalk& walk) {
+    const auto begin = [&](std::size_t q, GraphWalk& walk) { walk.start(asked.queries + q * dim, asked.bitmap(q)); };
+    take_walks(walks, first, last, begin, [&](std::size_t q, GraphWalk& walk) {
       std::vector<Ranked> ranked;
       for (const Candidate& c : walk.finish()) ranked.push_back({c, c.similarity});
       if (rescores) rescored += ranked.size();
-      lists[q] = final_list(scorer, queries.data() + q * dim, ranked, asked.k, rescores, parts_.ids);
+      lists[q] = final_list(scorer, asked.queries + q * dim, ranked, asked.k, rescores, parts_.ids);
     });
     for (const auto& walk : walks) {
       visited += walk->visited();
@@ -55,7 +76,7 @@ void GraphIndex::search(const GraphRequest& request) const {
     const std::uint64_t seen = parts_.links.coded() ? visited * parts_.links.degree() : scored.load();
     *asked.counts = {seen, scored, rescored, visited};
   }
-  report(asked, lists, config().metric, parts_.ids);
+  return lists;
 }
 
 std::vector<std::vector<RangeHit>> GraphIndex::range_search(const float* queries, std::size_t nq, float threshold,

@@ -23,12 +23,10 @@ float slack_of(std::size_t ef, std::size_t padded) {
 
 }  // namespace
 
-GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, Stop stop,
-                     RowBitmap allowed)
+GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, Stop stop)
     : parts_(parts),
       scorer_(scorer),
       kernels_(parts.rows.kernels()),
-      allowed_(allowed),
       slack_(stop == Stop::kHopeless ? slack_of(ef, parts.rows.padded()) : std::numeric_limits<float>::infinity()),
       k_(k),
       everywhere_(ef >= parts.ids.size()),
@@ -40,7 +38,8 @@ GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size
       reach_(parts.links.degree() / kBlockRows),
       hits_((parts.entries.rows.size() + kBlockRows - 1) / kBlockRows * kBlockRows) {}
 
-void GraphWalk::start(const float* query) {
+void GraphWalk::start(const float* query, RowBitmap allowed) {
+  allowed_ = allowed;
   tables_ = scorer_.tables_for(query, memory_.data());
   pool_.clear();
   starts_.clear();
@@ -160,7 +159,7 @@ void GraphWalk::look_at_every_row() {
 
 std::vector<Candidate> GraphWalk::finish() {
   std::vector<Candidate> best = best_.take_sorted();
-  if (best.size() >= std::min(k_, parts_.size())) return best;
+  if (best.size() >= std::min(k_, parts_.size()) || (!allowed_.all() && !everywhere_)) return best;
   look_at_every_row();
   return best_.take_sorted();
 }

@@ -81,14 +81,14 @@ class GraphWalk {
   // kHopeless: a walk ends where the next candidate is far beyond the k-th best, how far, ef decides; kVisited: only
   // when it has been to all its candidates. With room for all rows nothing is walked: `finish` looks at every one.
   enum class Stop { kHopeless, kVisited };
-  GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, Stop stop,
-            RowBitmap allowed = {});
+  GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, Stop stop);
 
   // A walk that is alone on its thread asks for the memory of the step after the next one, too.
   void go_alone() { alone_ = true; }
-  void start(const float* query);
+  void start(const float* query, RowBitmap allowed = {});
   bool step();  // false: the walk is over
-  // The k best of the rows that were scored, best first. Looks at every row where the walk has met fewer than k.
+  // The k best of the rows that were scored, best first. Looks at every row where the walk has met fewer than k, unless
+  // not all rows are allowed.
   std::vector<Candidate> finish();
 
   // Rows met: those visited and those in the pool, some in both; all rows where none are walked.
@@ -137,15 +137,15 @@ class GraphWalk {
 
 constexpr std::size_t kWalksTogether = 4;  // on one thread: more are no faster
 
-// Walks for queries [first, last) of `queries`, several at a time; `ended(query, walk)` after each.
-template <typename Ended>
-void take_walks(std::vector<std::unique_ptr<GraphWalk>>& walks, const float* queries, std::size_t dim,
-                std::size_t first, std::size_t last, const Ended& ended) {
+// Walks for queries [first, last), several at a time; `started(query, walk)` and `ended(query, walk)` for each.
+template <typename Started, typename Ended>
+void take_walks(std::vector<std::unique_ptr<GraphWalk>>& walks, std::size_t first, std::size_t last,
+                const Started& started, const Ended& ended) {
   std::vector<std::size_t> query(walks.size());
   std::size_t next = first, alive = 0;
   const auto begin = [&](std::size_t w) {
     query[w] = next++;
-    walks[w]->start(queries + query[w] * dim);
+    started(query[w], *walks[w]);
   };
   while (alive < walks.size() && next < last) begin(alive++);
   while (alive > 0) {
@@ -164,6 +164,13 @@ void take_walks(std::vector<std::unique_ptr<GraphWalk>>& walks, const float* que
       }
     }
   }
+}
+
+// The same for rows of `queries`, all rows allowed.
+template <typename Ended>
+void take_walks(std::vector<std::unique_ptr<GraphWalk>>& walks, const float* queries, std::size_t dim,
+                std::size_t first, std::size_t last, const Ended& ended) {
+  take_walks(walks, first, last, [&](std::size_t q, GraphWalk& walk) { walk.start(queries + q * dim); }, ended);
 }
 
 }  // namespace tessella

@@ -30,6 +30,12 @@ std::int64_t IdMap::find(std::int64_t id) const {
   return entry == 0 ? -1 : static_cast<std::int64_t>(entry) - 1;
 }
 
+std::vector<std::int64_t> IdMap::find(std::span<const std::int64_t> ids) const {
+  std::vector<std::int64_t> rows(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) rows[i] = find(ids[i]);
+  return rows;
+}
+
 void IdMap::check_new(std::span<const std::int64_t> ids, const char* operation) const {
   std::unordered_set<std::int64_t> seen;
   bool ascending = true;

@@ -20,6 +20,7 @@ class IdMap {
   const std::int64_t* data() const { return ids_.empty() ? nullptr : ids_.data(); }  // nullptr: position is id
 
   std::int64_t find(std::int64_t id) const;  // row, or -1
+  std::vector<std::int64_t> find(std::span<const std::int64_t> ids) const;
   std::int64_t next_id() const { return next_id_; }
   void raise_next_id(std::int64_t id) { next_id_ = id > next_id_ ? id : next_id_; }
 

@@ -74,6 +74,13 @@ bool IvfIndex::contains(std::int64_t id) const {
   return ids_.find(id) >= 0;
 }
 
+std::vector<std::int64_t> IvfIndex::find(std::span<const std::int64_t> ids) const {
+  const auto reading = lock_.read();
+  return ids_.find(ids);
+}
+
+std::vector<std::int64_t> IvfIndex::removed_rows() const { return {}; }
+
 std::vector<std::int64_t> IvfIndex::ids() const {
   const auto reading = lock_.read();
   std::vector<std::int64_t> out(ids_.size());

@@ -57,6 +57,8 @@ class IvfIndex {
   std::size_t lists() const;  // 0 before training
   bool contains(std::int64_t id) const;
   std::vector<std::int64_t> ids() const;
+  std::vector<std::int64_t> find(std::span<const std::int64_t> ids) const;  // row of each id, or -1
+  std::vector<std::int64_t> removed_rows() const;                           // none: others take their places
   std::vector<std::size_t> list_sizes() const;
   void centroids(float* out) const;  // (lists, dim)
 
@@ -84,6 +86,7 @@ class IvfIndex {
 
  private:
   friend class IvfScan;
+  std::vector<std::vector<Candidate>> search_admitted(const IvfRequest& request) const;
   // For each row on its way in, its one or two lists.
   struct Homes {
     std::vector<std::uint32_t> lists;  // (n, homes)

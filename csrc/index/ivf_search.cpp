@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "common/parallel.h"
+#include "index/filtered.h"
 #include "index/ivf.h"
 #include "index/selection.h"
 
@@ -20,6 +21,7 @@ constexpr std::size_t kNear = 3;           // lists that make a threshold about 
 constexpr std::size_t kSharedLists = 6;    // queries a task has for each list, where there are enough
 constexpr std::size_t kMostQueries = 512;  // of a task: their tables should stay in the cache
 constexpr std::size_t kFewestQueries = 32;
+constexpr std::size_t kSpareLists = 2;       // times those that a filter is planned to need are put in order
 constexpr std::size_t kRangeRows = 4096;     // rows between two looks at the threshold
 constexpr std::size_t kFetchedBytes = 4096;  // of the next list, asked for while one is scanned
 
@@ -37,6 +39,7 @@ struct Visit {
 struct WorkSpace {
   AlignedBuffer tables;
   std::array<std::unique_ptr<RabitqHit[]>, kRabitqQueries> hits;
+  std::vector<std::uint32_t> admitted;  // row numbers of one list
 };
 
 // Visits of one list together, the queries in order. By counting: comparisons would be mispredicted.
@@ -53,20 +56,20 @@ std::vector<Visit> list_by_list(const std::vector<Visit>& visits, std::size_t li
 
 class IvfScan {
  public:
-  IvfScan(const IvfIndex& index, const IvfRequest& request, Prepared queries)
+  // `request` has prepared queries.
+  IvfScan(const IvfIndex& index, const IvfRequest& request)
       : ix_(index),
         config_(index.config()),
         kernels_(index.rows_.kernels()),
         request_(request.search),
         nprobe_(std::min(request.nprobe, index.lists_.count())),
-        queries_(std::move(queries)),
         scorer_(index.rows_, request.search.epsilon),
         coarse_(index.centroids_, request.search.epsilon),
         list_ids_(numbered(index.lists_.count())) {}
 
-  std::vector<std::vector<Candidate>> run() {
+  CandidateLists run() {
     const std::size_t nq = request_.nq;
-    std::vector<std::vector<Candidate>> out(nq);
+    CandidateLists out(nq);
     const std::size_t each = std::clamp(kSharedLists * ix_.lists_.count() / nprobe_, kFewestQueries, kMostQueries);
     const std::size_t tasks = std::max((nq + each - 1) / each, std::min(nq, request_.threads));
     parallel_for(tasks, request_.threads, [&](std::size_t task) {
@@ -78,7 +81,26 @@ class IvfScan {
     return out;
   }
 
+  // The same under bitmaps, each query by itself. A list is left empty where every row that counts had better be
+  // looked at.
+  CandidateLists run_admitted(const Ground& ground) {
+    CandidateLists out(request_.nq);
+    parallel_for(request_.nq, request_.threads, [&](std::size_t q) {
+      WorkSpace space = work_space(1);
+      out[q] = search_admitted(q, ground, space);
+    });
+    if (request_.counts != nullptr) *request_.counts = {scanned_, refined_, rescored_, probed_};
+    return out;
+  }
+
   std::vector<Candidate> within(std::size_t q, float least) const;
+
+  Ground ground() const {
+    Ground ground(scorer_, ix_.ids_.size());
+    ground.offer_lists(ix_.lists_.count(), nprobe_, ix_.scans_codes());
+    return ground;
+  }
+  const RowScorer& scorer() const { return scorer_; }
 
  private:
   static IdMap numbered(std::size_t count) {
@@ -86,7 +108,7 @@ class IvfScan {
     map.append_next(count);
     return map;
   }
-  const float* query(std::size_t q) const { return queries_.data() + q * config_.dim; }
+  const float* query(std::size_t q) const { return request_.queries + q * config_.dim; }
   bool ends_raw() const { return config_.codecs.back().kind == Codec::Kind::kRaw; }
   std::size_t keep() const {
     return ends_raw() && ix_.rows_.column("codes") != nullptr ? kRawFactor * request_.k : request_.k;
@@ -99,7 +121,7 @@ class IvfScan {
     return tables;
   }
   WorkSpace work_space(std::size_t queries) const {
-    WorkSpace space{AlignedBuffer(queries * table_bytes()), {}};
+    WorkSpace space{AlignedBuffer(queries * table_bytes()), {}, {}};
     for (std::size_t i = 0; i < std::min(queries, kRabitqQueries); ++i) {
       space.hits[i] = std::make_unique_for_overwrite<RabitqHit[]>(kRangeRows);
     }
@@ -107,7 +129,11 @@ class IvfScan {
   }
 
   void search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std::vector<Candidate>* out);
-  void nearest_lists(const QueryTables* tables, std::size_t nq, WorkSpace& space, std::vector<Probe>* probes) const;
+  void nearest_lists(const QueryTables* tables, std::size_t nq, std::size_t wanted, WorkSpace& space,
+                     std::vector<Probe>* probes) const;
+  std::vector<Candidate> search_admitted(std::size_t q, const Ground& ground, WorkSpace& space);
+  double scan_admitted(const Probe& probe, const QueryTables& tables, const Ground& ground, WorkSpace& space,
+                       Selection& found) const;
   void scan_list(const Visit* visits, std::size_t count, const QueryTables* tables, WorkSpace& space,
                  Selection* found) const;
   void scan_blocks(const Visit* visits, std::size_t count, const QueryTables* tables, std::size_t first,
@@ -121,7 +147,6 @@ class IvfScan {
   const Kernels& kernels_;
   const SearchRequest& request_;
   std::size_t nprobe_;
-  Prepared queries_;
   RowScorer scorer_, coarse_;
   IdMap list_ids_;
   std::atomic<std::uint64_t> scanned_{0}, refined_{0}, rescored_{0}, probed_{0};
@@ -133,7 +158,7 @@ void IvfScan::search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std
     tables[i] = tables_for(query(q0 + i), space.tables.data() + i * table_bytes());
   }
   std::vector<std::vector<Probe>> probes(nq);
-  nearest_lists(tables.data(), nq, space, probes.data());
+  nearest_lists(tables.data(), nq, nprobe_, space, probes.data());
   std::vector<Selection> found;
   found.reserve(nq);
   std::vector<Visit> visits;
@@ -169,18 +194,18 @@ void IvfScan::search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std
 }
 
 // A centroid's score by its 8-bit code is what estimates in its list are built on.
-void IvfScan::nearest_lists(const QueryTables* tables, std::size_t nq, WorkSpace& space,
+void IvfScan::nearest_lists(const QueryTables* tables, std::size_t nq, std::size_t wanted, WorkSpace& space,
                             std::vector<Probe>* probes) const {
   std::vector<Selection> found;
   found.reserve(nq);
-  for (std::size_t i = 0; i < nq; ++i) found.emplace_back(coarse_, tables[i], nprobe_, list_ids_, false);
+  for (std::size_t i = 0; i < nq; ++i) found.emplace_back(coarse_, tables[i], wanted, list_ids_, false);
   const Column& blocks = *ix_.centroids_.column("b1");
   const std::size_t count = ix_.lists_.count();
   std::array<RabitqQuery, kRabitqQueries> queries;
   std::array<RabitqHit*, kRabitqQueries> hits{};
   std::array<std::size_t, kRabitqQueries> counts{};
   for (std::size_t first = 0; first < count;) {
-    const std::size_t range = first == 0 ? std::max<std::size_t>(128, 2 * nprobe_) : std::max<std::size_t>(first, 512);
+    const std::size_t range = first == 0 ? std::max<std::size_t>(128, 2 * wanted) : std::max<std::size_t>(first, 512);
     const std::size_t end = std::min(
         {count, (first / kChunkRows + 1) * kChunkRows, first + std::min(range, kRangeRows) / kBlockRows * kBlockRows});
     for (std::size_t q = 0; q < nq; q += kRabitqQueries) {
@@ -264,6 +289,72 @@ void IvfScan::scan_blocks(const Visit* visits, std::size_t count, const QueryTab
   kernels_.rabitq_scan({blocks, n, ix_.rows_.padded(), true, queries.data(), count, hits, counts});
 }
 
+// ---- under a bitmap ------------------------------------------------------------------------------------------------
+
+// Lists, nearest first, until there were as many as without a filter and, in them, as many rows that count as could be
+// hoped for in the lists of the plan. Where these are rare so near, the search goes on; once it has cost what it costs
+// to look at every row that counts, it is given up for that.
+std::vector<Candidate> IvfScan::search_admitted(std::size_t q, const Ground& ground, WorkSpace& space) {
+  const QueryTables tables = tables_for(query(q), space.tables.data());
+  const RowBitmap allowed = request_.bitmap(q);
+  const std::size_t count = ix_.lists_.count(), planned = widened_lists(nprobe_, allowed.count, ix_.ids_.size());
+  const double least = static_cast<double>(planned) * static_cast<double>(allowed.count) / static_cast<double>(count);
+  const double limit = ground.gathered * static_cast<double>(allowed.count);
+  Selection found(scorer_, tables, keep(), ix_.ids_, ix_.spills(), allowed);
+  std::vector<bool> done(count);
+  std::size_t probed = 0, scanned = 0, met = 0;
+  double spent = 0.0;
+  const auto enough = [&] {
+    return probed >= nprobe_ && static_cast<double>(met) >= least && met >= ix_.homes() * request_.k;
+  };
+  for (std::size_t wanted = std::min(count, kSpareLists * planned); !enough() && probed < count; wanted = count) {
+    std::vector<Probe> probes;
+    nearest_lists(&tables, 1, wanted, space, &probes);
+    for (std::size_t p = 0; p < probes.size() && !enough() && !(spent > limit); ++p) {
+      if (p + 1 < probes.size()) fetch(probes[p + 1]);
+      if (done[probes[p].list]) continue;
+      done[probes[p].list] = true;
+      spent += scan_admitted(probes[p], tables, ground, space, found);
+      met += space.admitted.size();
+      scanned += ix_.lists_[probes[p].list].size;
+      ++probed;
+    }
+    if (spent > limit || wanted == count) break;
+  }
+  scanned_.fetch_add(scanned, std::memory_order_relaxed);
+  probed_.fetch_add(probed, std::memory_order_relaxed);
+  if (spent > limit && !enough()) return {};
+  const std::vector<Ranked> ranked = found.finish();
+  refined_.fetch_add(found.refined(), std::memory_order_relaxed);
+  return finished(q, ranked);
+}
+
+// Rows of one list: those that count one by one where they are few, else whole blocks. Leaves their numbers in
+// `space.admitted`, and returns what this cost.
+double IvfScan::scan_admitted(const Probe& probe, const QueryTables& tables, const Ground& ground, WorkSpace& space,
+                              Selection& found) const {
+  const InvertedLists::List& list = ix_.lists_[probe.list];
+  auto& admitted = space.admitted;
+  admitted.resize(list.size);
+  std::size_t count = 0;
+  for (const std::uint32_t row : list.numbers()) {
+    admitted[count] = row;
+    count += found.allowed().admits(row) ? 1 : 0;
+  }
+  admitted.resize(count);
+  const double looked = ground.list + static_cast<double>(list.size);
+  const double one_by_one = ground.gathered * static_cast<double>(count);
+  const double in_blocks = ground.block * static_cast<double>((list.size + kBlockRows - 1) / kBlockRows);
+  if (count == 0) return looked;
+  if (!ix_.scans_codes() || one_by_one < in_blocks) {
+    found.offer_rows(admitted.data(), count);
+    return looked + one_by_one;
+  }
+  const Visit visit{probe, 0};
+  scan_list(&visit, 1, &tables, space, &found);
+  return looked + in_blocks;
+}
+
 std::vector<Candidate> IvfScan::finished(std::size_t q, const std::vector<Ranked>& ranked) {
   const bool rescore = ends_raw() && !scorer_.fine_is_raw();
   if (rescore) rescored_.fetch_add(ranked.size(), std::memory_order_relaxed);
@@ -275,7 +366,7 @@ std::vector<Candidate> IvfScan::within(std::size_t q, float least) const {
   WorkSpace space = work_space(1);
   const QueryTables tables = tables_for(query(q), space.tables.data());
   std::vector<Probe> probes;
-  nearest_lists(&tables, 1, space, &probes);
+  nearest_lists(&tables, 1, nprobe_, space, &probes);
   std::vector<Candidate> found;
   SeenRows seen;
   const auto offer = [&](std::uint32_t row, float similarity) {
@@ -308,9 +399,20 @@ void IvfIndex::search(const IvfRequest& request) const {
   const auto reading = lock_.read();
   std::vector<std::vector<Candidate>> lists;
   if (ids_.size() != 0 && request.search.nq != 0) {
-    lists = IvfScan(*this, request, rows_.prepared(request.search.queries, request.search.nq)).run();
+    const Prepared queries = rows_.prepared(request.search.queries, request.search.nq);
+    IvfRequest prepared = request;
+    prepared.search.queries = queries.data();
+    lists = request.search.allowed.empty() ? IvfScan(*this, prepared).run() : search_admitted(prepared);
   }
   report(request.search, lists, config().metric, ids_);
+}
+
+CandidateLists IvfIndex::search_admitted(const IvfRequest& request) const {
+  const IvfScan scan(*this, request);
+  const Ground ground = scan.ground();
+  return search_filtered(request.search, scan.scorer(), ids_, ground, [&](const SearchRequest& part, const Plan&) {
+    return IvfScan(*this, {part, request.nprobe}).run_admitted(ground);
+  });
 }
 
 std::vector<std::vector<RangeHit>> IvfIndex::range_search(const float* queries, std::size_t nq, float threshold,
@@ -320,8 +422,9 @@ std::vector<std::vector<RangeHit>> IvfIndex::range_search(const float* queries, 
   std::vector<std::vector<RangeHit>> lists(nq);
   if (ids_.size() == 0) return lists;
   const float sign = config().metric == Metric::kL2 ? -1.0f : 1.0f;
-  const IvfRequest request{{queries, nq, 1, epsilon, threads, nullptr, nullptr}, nprobe};
-  const IvfScan scan(*this, request, rows_.prepared(queries, nq));
+  const Prepared prepared = rows_.prepared(queries, nq);
+  const IvfRequest request{{prepared.data(), nq, 1, epsilon, threads, nullptr, nullptr}, nprobe};
+  const IvfScan scan(*this, request);
   parallel_for(nq, threads, [&](std::size_t q) {
     for (const Candidate& c : scan.within(q, sign * threshold)) {
       lists[q].push_back({sign * c.similarity, ids_.id(static_cast<std::size_t>(c.row))});

@@ -9,10 +9,13 @@
 #include <vector>
 
 #include "index/ids.h"
+#include "index/row_bitmap.h"
 #include "index/rows.h"
 #include "tessella/types.h"
 
 namespace tessella {
+
+struct Plan;
 
 // Work of a search, summed over its queries. Exact and repeatable at one thread.
 struct SearchCounts {
@@ -31,6 +34,10 @@ struct SearchRequest {
   float* scores;      // (nq, k): similarity, or squared distance for L2
   std::int64_t* ids;  // (nq, k), -1 where there are fewer rows
   SearchCounts* counts = nullptr;
+  std::span<const RowBitmap> allowed = {};  // none: all rows count; one for all queries; or one for each
+  Plan* plans = nullptr;                    // (nq) how each query was filtered, where somebody asks
+
+  RowBitmap bitmap(std::size_t q) const { return allowed.empty() ? RowBitmap{} : allowed[allowed.size() == 1 ? 0 : q]; }
 };
 
 struct RangeHit {

@@ -55,17 +55,28 @@ void SeenRows::grow() {
   }
 }
 
-Selection::Selection(const RowScorer& scorer, const QueryTables& tables, std::size_t keep, const IdMap& ids, bool once)
-    : scorer_(scorer), tables_(tables), keep_(keep), once_(once), pool_(keep, ids), seen_(once ? 1024 : 0) {
+Selection::Selection(const RowScorer& scorer, const QueryTables& tables, std::size_t keep, const IdMap& ids, bool once,
+                     RowBitmap allowed)
+    : scorer_(scorer),
+      tables_(tables),
+      keep_(keep),
+      once_(once),
+      allowed_(allowed),
+      pool_(keep, ids),
+      seen_(once ? 1024 : 0) {
   deferred_.reserve(kRefineRows);
 }
 
 // Rows that look as if they belong among the best are refined at once; those that only might are put off until the
 // threshold is what the best have made of it, which spares most of them.
-void Selection::offer(const RabitqHit* hits, std::size_t count, const std::uint32_t* numbers, std::size_t base) {
+void Selection::offer(RabitqHit* hits, std::size_t count, const std::uint32_t* numbers, std::size_t base) {
   const auto row_of = [&](const RabitqHit& hit) {
     return numbers != nullptr ? numbers[hit.row] : static_cast<std::uint32_t>(base + hit.row);
   };
+  if (!allowed_.all()) {
+    const auto out = [&](const RabitqHit& hit) { return !allowed_.admits(row_of(hit)); };
+    count = static_cast<std::size_t>(std::remove_if(hits, hits + count, out) - hits);
+  }
   if (scorer_.fine() == nullptr) {  // B1 alone ranks by its estimates
     for (std::size_t i = 0; i < count; ++i) {
       const std::uint32_t row = row_of(hits[i]);
@@ -94,7 +105,9 @@ void Selection::offer(const RabitqHit* hits, std::size_t count, const std::uint3
 }
 
 void Selection::offer_rows(const std::uint32_t* numbers, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) add({numbers[i], kInfinity});
+  for (std::size_t i = 0; i < count; ++i) {
+    if (allowed_.admits(numbers[i])) add({numbers[i], kInfinity});
+  }
   flush();
 }
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <vector>
 
+#include "index/row_bitmap.h"
 #include "index/score.h"
 #include "index/topk.h"
 
@@ -55,19 +56,22 @@ class SeenRows {
 class Selection {
  public:
   // keep: length of the list. once: rows may be offered twice and count once (lists that spill into each other).
-  Selection(const RowScorer& scorer, const QueryTables& tables, std::size_t keep, const IdMap& ids, bool once);
+  Selection(const RowScorer& scorer, const QueryTables& tables, std::size_t keep, const IdMap& ids, bool once,
+            RowBitmap allowed = {});
 
   // Similarity below which a row's upper bound rules it out.
   float threshold() const { return pool_.threshold(); }
 
-  // Hits of rows numbers[hit.row], or base + hit.row where there are no numbers.
-  void offer(const RabitqHit* hits, std::size_t count, const std::uint32_t* numbers, std::size_t base);
+  // Hits of rows numbers[hit.row], or base + hit.row where there are no numbers. Those that do not count are dropped,
+  // and the others put in their places.
+  void offer(RabitqHit* hits, std::size_t count, const std::uint32_t* numbers, std::size_t base);
   // Rows to be scored without a B1 estimate.
   void offer_rows(const std::uint32_t* numbers, std::size_t count);
   // Refines what was put off; best first, at most `keep`.
   std::vector<Ranked> finish();
 
   std::size_t refined() const { return refined_; }
+  const RowBitmap& allowed() const { return allowed_; }
 
  private:
   struct Deferred {
@@ -84,6 +88,7 @@ class Selection {
   const QueryTables& tables_;
   std::size_t keep_;
   bool once_;
+  RowBitmap allowed_;
   TopK pool_;
   std::vector<Deferred> deferred_;
   SeenRows seen_;  // without slots unless rows count once

@@ -1,6 +1,7 @@
 // The graph beside itself: its results must not show threads, company, or where its memory came from.
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -35,7 +36,12 @@ Result search(const GraphIndex& ix, const Tight<float>& queries, std::size_t k, 
               std::span<const std::uint64_t> allowed = {}) {
   const std::size_t nq = queries.size() / kDim;
   Result found{std::vector<float>(nq * k), std::vector<std::int64_t>(nq * k)};
-  ix.search({{queries.get(), nq, k, 1.9f, threads, found.scores.data(), found.ids.data()}, ef, {allowed}});
+  std::size_t count = 0;
+  for (const std::uint64_t word : allowed) count += static_cast<std::size_t>(std::popcount(word));
+  const RowBitmap bitmap{allowed, count};
+  SearchRequest request{queries.get(), nq, k, 1.9f, threads, found.scores.data(), found.ids.data()};
+  if (!allowed.empty()) request.allowed = {&bitmap, 1};
+  ix.search({request, ef});
   return found;
 }
 

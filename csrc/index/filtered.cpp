@@ -1,0 +1,147 @@
+#include "index/filtered.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <utility>
+
+#include "common/buffer.h"
+#include "common/parallel.h"
+#include "index/selection.h"
+
+namespace tessella {
+
+namespace {
+
+constexpr std::size_t kPartRows = 8192;  // a part of fewer rows is not worth a thread
+
+// What one of several parts of the rows has for one query.
+struct Gathered {
+  std::vector<Ranked> ranked;
+  std::size_t scored = 0;
+};
+
+Gathered gather_range(const RowScorer& scorer, const QueryTables& tables, const RowBitmap& allowed, const IdMap& ids,
+                      std::size_t keep, std::size_t first, std::size_t last) {
+  Selection found(scorer, tables, keep, ids, false);
+  std::array<std::uint32_t, RowScorer::kMostGathered> rows;
+  std::size_t count = 0;
+  allowed.for_rows(first, last, [&](std::size_t row) {
+    if (!ids.named(row)) return;
+    rows[count++] = static_cast<std::uint32_t>(row);
+    if (count < rows.size()) return;
+    found.offer_rows(rows.data(), count);
+    count = 0;
+  });
+  found.offer_rows(rows.data(), count);
+  std::vector<Ranked> ranked = found.finish();
+  return {std::move(ranked), found.refined()};
+}
+
+// Some of a request's queries, as a request of their own.
+class Part {
+ public:
+  Part(const SearchRequest& whole, const std::vector<std::size_t>& queries, std::size_t dim) : request_(whole) {
+    for (const std::size_t q : queries) {
+      const float* from = whole.queries + q * dim;
+      rows_.insert(rows_.end(), from, from + dim);
+      allowed_.push_back(whole.bitmap(q));
+    }
+    request_.queries = rows_.data();
+    request_.nq = queries.size();
+    request_.allowed = allowed_;
+    request_.counts = &counts_;
+    request_.plans = nullptr;
+  }
+  const SearchRequest& request() const { return request_; }
+  const SearchCounts& counts() const { return counts_; }
+
+ private:
+  SearchRequest request_;
+  SearchCounts counts_;
+  std::vector<float> rows_;
+  std::vector<RowBitmap> allowed_;
+};
+
+void add_counts(SearchCounts* to, const SearchCounts& from) {
+  if (to == nullptr) return;
+  to->scanned += from.scanned;
+  to->refined += from.refined;
+  to->rescored += from.rescored;
+  to->lists += from.lists;
+}
+
+}  // namespace
+
+CandidateLists gather(const SearchRequest& request, const RowScorer& scorer, const IdMap& ids) {
+  const bool rescores = scorer.ends_raw() && !scorer.fine_is_raw();
+  const std::size_t keep = rescores ? kRawFactor * request.k : request.k, dim = scorer.rows().config().dim;
+  const std::size_t most = std::max<std::size_t>(1, ids.size() / kPartRows);
+  const std::size_t parts = request.nq < request.threads ? std::min(request.threads, most) : 1;
+  std::vector<Gathered> found(request.nq * parts);
+  parallel_for(found.size(), request.threads, [&](std::size_t task) {
+    const std::size_t q = task / parts, p = task % parts, words = (ids.size() + 63) / 64;
+    QueryTables tables;
+    tables.raw = request.queries + q * dim;
+    AlignedBuffer memory(scorer.fine_is_raw() ? 0 : scorer.table_bytes());
+    if (!scorer.fine_is_raw()) tables = scorer.tables_for(tables.raw, memory.data());
+    found[task] = gather_range(scorer, tables, request.bitmap(q), ids, keep, words * p / parts * 64,
+                               std::min(ids.size(), words * (p + 1) / parts * 64));
+  });
+  CandidateLists lists(request.nq);
+  SearchCounts counts;
+  for (std::size_t q = 0; q < request.nq; ++q) {
+    std::vector<Ranked> all;
+    for (std::size_t p = 0; p < parts; ++p) {
+      const Gathered& part = found[q * parts + p];
+      all.insert(all.end(), part.ranked.begin(), part.ranked.end());
+      counts.scanned += part.scored;
+    }
+    std::sort(all.begin(), all.end(), [&](const Ranked& a, const Ranked& b) { return ids.better(a.by, b.by); });
+    if (all.size() > keep) all.resize(keep);
+    if (rescores) counts.rescored += all.size();
+    lists[q] = final_list(scorer, request.queries + q * dim, all, request.k, rescores, ids);
+  }
+  if (request.counts != nullptr) *request.counts = counts;
+  return lists;
+}
+
+CandidateLists search_filtered(const SearchRequest& request, const RowScorer& scorer, const IdMap& ids,
+                               const Ground& ground, const RunPlan& run) {
+  using Kind = std::pair<Way, std::size_t>;
+  const std::size_t dim = scorer.rows().config().dim;
+  CandidateLists lists(request.nq);
+  std::map<Kind, std::vector<std::size_t>> queries;
+  std::map<Kind, Plan> plans;
+  for (std::size_t q = 0; q < request.nq; ++q) {
+    const RowBitmap allowed = request.bitmap(q);
+    const Plan plan = plan_for(ground, request.k, allowed.all() ? ids.size() : allowed.count);
+    if (request.plans != nullptr) request.plans[q] = plan;
+    queries[{plan.way, plan.effort}].push_back(q);
+    plans[{plan.way, plan.effort}] = plan;
+  }
+  std::vector<std::size_t> gathered, short_of;
+  const auto take = [&](const std::vector<std::size_t>& some, const auto& answer) {
+    if (some.empty()) return;
+    const Part part(request, some, dim);
+    CandidateLists found = answer(part.request());
+    for (std::size_t i = 0; i < some.size(); ++i) lists[some[i]] = std::move(found[i]);
+    add_counts(request.counts, part.counts());
+  };
+  for (const auto& [kind, some] : queries) {
+    if (kind.first == Way::kGather) {
+      gathered.insert(gathered.end(), some.begin(), some.end());
+      continue;
+    }
+    take(some, [&](const SearchRequest& part) { return run(part, plans[kind]); });
+    for (const std::size_t q : some) {
+      if (lists[q].size() < std::min(request.k, request.bitmap(q).count)) gathered.push_back(q);
+    }
+  }
+  if (scorer.fine() != nullptr) {
+    take(gathered, [&](const SearchRequest& part) { return gather(part, scorer, ids); });
+  }
+  return lists;
+}
+
+}  // namespace tessella

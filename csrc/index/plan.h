@@ -1,0 +1,58 @@
+// How a filtered search is run: of the ways an index has, the one that is estimated to cost least.
+//
+// Every way returns only rows that the filter admits, and min(k, matches) of them; what they differ in is what they
+// look at. The constants are measured (see plan.cpp) and need not be exact: near the crossing of two ways either will
+// do.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "index/score.h"
+
+namespace tessella {
+
+enum class Way : std::uint8_t {
+  kGather,  // every row that counts, scored by itself
+  kScan,    // all rows by estimates, blocks of 32 without a match left out
+  kLists,   // inverted lists, nearest first, until enough rows that count were met
+  kWalk,    // a walk over the graph, through rows that do not count, too
+};
+constexpr std::size_t kWays = 4;
+
+// What an index offers a filtered search, and what its steps cost, in nanoseconds. A way that is not there has
+// infinite steps.
+struct Ground {
+  Ground(const RowScorer& scorer, std::size_t rows_there);
+
+  std::size_t rows;
+  double gathered;  // a row scored by itself
+  double block;     // 32 rows scanned by estimates
+  double list;      // a list looked into, beside its rows
+  double centroid;  // a centroid compared
+  double visit;     // a step of a walk
+  std::size_t lists = 0;
+  std::size_t effort = 0;  // nprobe or ef that the caller wants where nothing is filtered
+
+  void offer_scan();
+  void offer_lists(std::size_t count, std::size_t nprobe, bool scans_codes);
+  void offer_walk(std::size_t ef, std::size_t degree, bool coded);  // of B1 codes at the edges
+
+ private:
+  double estimate_;  // a block of 32 codes of the scanning codec
+};
+
+struct Plan {
+  Way way = Way::kGather;
+  std::size_t effort = 0;             // lists to begin with, or candidates that a walk keeps
+  std::array<double, kWays> costs{};  // estimated, in nanoseconds; infinity: there is no such way
+};
+
+Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches);
+
+// Lists, or candidates of a walk, that make up for a filter which admits `matches` of `rows`.
+std::size_t widened_lists(std::size_t nprobe, std::size_t matches, std::size_t rows);
+std::size_t widened_walk(std::size_t ef, std::size_t matches, std::size_t rows);
+
+}  // namespace tessella
