@@ -10,6 +10,7 @@
 
 #include "bind/arrays.h"
 #include "cpu/registry.h"
+#include "index/plan.h"
 #include "index/rows.h"
 #include "index/search.h"
 
@@ -85,10 +86,56 @@ void index_update(Ix& ix, const Ids& ids, const Array<float>& x, std::size_t thr
   ix.update(which, rows, threads);
 }
 
+using Words = std::vector<Array<std::uint64_t>>;
+
+// What a search is restricted to: bitmaps (w,) each, and how many bits each has set; one of them for all queries, or,
+// where `which` (nq,) says so, one for each.
+struct Restriction {
+  const Words& words;
+  const std::optional<Ids>& counts;
+  const std::optional<Ids>& which;
+};
+
+inline std::vector<RowBitmap> checked_bitmaps(const Restriction& given, std::size_t nq) {
+  const auto refuse = [](const std::string& what) { throw Error(ErrorKind::kInvalidArgument, "search: " + what); };
+  if (given.words.empty()) return {};
+  std::vector<RowBitmap> bitmaps;
+  if (!given.counts || given.counts->size() != py::ssize_t(given.words.size()))
+    refuse("expected a count for each bitmap");
+  for (std::size_t i = 0; i < given.words.size(); ++i) {
+    if (given.words[i].ndim() != 1 || given.words[i].size() == 0)
+      refuse("expected bitmaps of shape (w,), w at least 1");
+    const auto words = static_cast<std::size_t>(given.words[i].size());
+    bitmaps.push_back({{given.words[i].data(), words}, static_cast<std::size_t>(given.counts->data()[i])});
+  }
+  if (!given.which) {
+    if (bitmaps.size() != 1) refuse("expected one bitmap, or which of them each query has");
+    return bitmaps;
+  }
+  std::vector<RowBitmap> each;
+  for (const std::int64_t number : checked_ids(*given.which, nq, "search")) {
+    if (number < 0 || number >= static_cast<std::int64_t>(bitmaps.size())) refuse("expected numbers of bitmaps");
+    each.push_back(bitmaps[static_cast<std::size_t>(number)]);
+  }
+  return each;
+}
+
+// How each query was filtered: numbers of ways (nq,), and estimated nanoseconds of every way (nq, ways).
+inline py::object plans_of(const std::vector<Plan>& plans) {
+  if (plans.empty()) return py::none();
+  Ids ways(static_cast<py::ssize_t>(plans.size()));
+  py::array_t<double> costs({plans.size(), kWays});
+  for (std::size_t q = 0; q < plans.size(); ++q) {
+    ways.mutable_at(q) = static_cast<std::int64_t>(plans[q].way);
+    std::copy(plans[q].costs.begin(), plans[q].costs.end(), costs.mutable_data(q, 0));
+  }
+  return py::make_tuple(ways, costs);
+}
+
 // `search(request)` fills the results; more than one structure answers through here.
 template <typename Ix, typename Search>
 py::tuple index_search(const Ix& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t threads,
-                       const Search& search) {
+                       const Restriction& restriction, const Search& search) {
   const float* rows = checked_rows(queries, ix.config().dim, "search", "queries");
   if (k < 1 || k > kMaxK) {
     throw Error(ErrorKind::kInvalidArgument,
@@ -98,12 +145,17 @@ py::tuple index_search(const Ix& ix, const Array<float>& queries, std::size_t k,
   Ids ids({nq, k});
   Array<float> scores({nq, k});
   SearchCounts counts;
-  const SearchRequest request{rows, nq, k, epsilon, threads, scores.mutable_data(), ids.mutable_data(), &counts};
+  const std::vector<RowBitmap> bitmaps = checked_bitmaps(restriction, nq);
+  std::vector<Plan> plans(bitmaps.empty() ? 0 : nq);
+  SearchRequest request{rows, nq, k, epsilon, threads, scores.mutable_data(), ids.mutable_data(), &counts};
+  request.allowed = bitmaps;
+  request.plans = plans.data();
   {
     const py::gil_scoped_release unlocked;
     search(request);
   }
-  return py::make_tuple(ids, scores, py::make_tuple(counts.scanned, counts.refined, counts.rescored, counts.lists));
+  return py::make_tuple(ids, scores, py::make_tuple(counts.scanned, counts.refined, counts.rescored, counts.lists),
+                        plans_of(plans));
 }
 
 // Lists of hits as offsets (nq + 1,), ids and scores.
@@ -262,6 +314,27 @@ void register_common(py::class_<Ix>& bound) {
                ids = ix.ids();
              }
              return ids_array(ids);
+           })
+      .def(
+          "rows_of",
+          [](const Ix& ix, const Ids& ids) {
+            std::vector<std::int64_t> rows;
+            {
+              const auto wanted = span_of(ids);
+              const py::gil_scoped_release unlocked;
+              rows = ix.find(wanted);
+            }
+            return ids_array(rows);
+          },
+          py::arg("ids").noconvert())
+      .def("removed_rows",
+           [](const Ix& ix) {
+             std::vector<std::int64_t> rows;
+             {
+               const py::gil_scoped_release unlocked;
+               rows = ix.removed_rows();
+             }
+             return ids_array(rows);
            })
       .def(
           "check_new_ids",

@@ -157,9 +157,17 @@ void GraphWalk::look_at_every_row() {
   score_all(rows.data(), count, false);
 }
 
+// The k best that are allowed lie farther out than all the rows that the walk has kept: there it has seen some rows,
+// but not all.
+bool GraphWalk::strayed() {
+  best_.cut();
+  return pool_.done() && best_.threshold() < pool_.threshold();
+}
+
 std::vector<Candidate> GraphWalk::finish() {
+  if (!allowed_.all() && !everywhere_) return strayed() ? std::vector<Candidate>{} : best_.take_sorted();
   std::vector<Candidate> best = best_.take_sorted();
-  if (best.size() >= std::min(k_, parts_.size()) || (!allowed_.all() && !everywhere_)) return best;
+  if (best.size() >= std::min(k_, parts_.size())) return best;
   look_at_every_row();
   return best_.take_sorted();
 }

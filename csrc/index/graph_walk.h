@@ -87,8 +87,8 @@ class GraphWalk {
   void go_alone() { alone_ = true; }
   void start(const float* query, RowBitmap allowed = {});
   bool step();  // false: the walk is over
-  // The k best of the rows that were scored, best first. Looks at every row where the walk has met fewer than k, unless
-  // not all rows are allowed.
+  // The k best of the rows that were scored, best first. Where the walk has met fewer than k it looks at every row; or,
+  // where not all rows are allowed, it returns too few, which says that it is not to be relied on.
   std::vector<Candidate> finish();
 
   // Rows met: those visited and those in the pool, some in both; all rows where none are walked.
@@ -111,6 +111,7 @@ class GraphWalk {
   void visit_scored(std::uint32_t row);
   void score_all(const std::uint32_t* rows, std::size_t count, bool insert);
   void look_at_every_row();
+  bool strayed();
   void fetch_next() const;
   void fetch(std::uint32_t row) const;
   float worth() const;

@@ -10,6 +10,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tessella import _container
 from tessella.calibration import Calibration
 from tessella.errors import FormatError
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
 
 def save(index: Index, path: str | os.PathLike[str]) -> None:
     """See `Index.save`."""
-    state = index._engine.snapshot()
+    state, attributes = _snapshot(index)
     config = _header(index) | {key: state[key] for key in ("rows", "next_id", "trained")}
     tensors: list[_container.Tensor] = [("centre", "F32", (index.dim,), [state["centre"]])]
     if state["ids"] is not None:
         tensors.append(("ids", "I64", (state["rows"],), [state["ids"]]))
+    if attributes is not None:
+        tensors.append(("attributes", "U8", (len(attributes),), [np.frombuffer(attributes, np.uint8)]))
     tensors += index._structure.tensors(state)
     _container.write(path, tensors, {"kind": "index", "config": json.dumps(config)})
 
@@ -45,12 +49,27 @@ def load(kind: type[Index], path: str | os.PathLike[str], mmap: bool, verify: bo
 
 def reduced(index: Index) -> tuple[Any, ...]:
     """What pickle keeps of an index."""
-    return _restored, (type(index), _header(index), index._structure.joined(index._engine.snapshot()))
+    state, attributes = _snapshot(index)
+    return _restored, (type(index), _header(index), index._structure.joined(state), attributes)
 
 
-def _restored(kind: type[Index], header: dict[str, Any], state: dict[str, Any]) -> Index:
+def _snapshot(index: Index) -> tuple[dict[str, Any], bytes | None]:
+    """The engine's state and, as an Arrow stream, the attributes of just these rows."""
+    filtering = index._filtering
+    if filtering.attributes is None:
+        return index._engine.snapshot(), None
+    with filtering.adding:
+        with filtering.changing():  # a graph gives up removed rows first
+            state = index._engine.snapshot()
+        return state, filtering.attributes.to_arrow()
+
+
+def _restored(
+    kind: type[Index], header: dict[str, Any], state: dict[str, Any], attributes: bytes | None = None
+) -> Index:
     index = kind(header["spec"], dim=header["dim"], metric=header["metric"], seed=header["seed"])
     index._engine.restore(state)
+    _take_attributes(index, attributes)
     _take_efforts(index, header)
     return index
 
@@ -63,8 +82,20 @@ def _made(kind: type[Index], file: _container.Container) -> Index:
     ids = file.take("ids", "I64", (rows,)) if "ids" in file.tensors else None
     state = {"rows": rows, "next_id": _natural(config, "next_id"), "trained": config["trained"] is True}
     index._engine.restore(state | {"ids": ids, "centre": centre} | index._structure.read(file))
+    _take_attributes(index, file.take("attributes", "U8", (None,)) if "attributes" in file.tensors else None)
     _take_efforts(index, config)
     return index
+
+
+def _take_attributes(index: Index, data: Any) -> None:
+    if data is None:
+        return
+    from tessella.attributes import Attributes
+
+    table = Attributes.from_arrow(data)
+    if len(table) != len(index):
+        raise ValueError(f"it has attributes of {len(table)} rows, and {len(index)} rows")
+    index._filtering.restored(table)
 
 
 def _header(index: Index) -> dict[str, Any]:

@@ -180,7 +180,7 @@ class _Exam:
     def recall(self, index: Index, effort: int, place: dict[int, int] | None, threads: int) -> float:
         """The share of rows found that score at least as well as the last true one."""
         more = self.k + (self.own is not None)
-        knob = {index.knob: effort} if index.knob else {}
+        knob: dict[str, Any] = {index.knob: effort} if index.knob else {}
         found = index.search(self.q, more, threads=threads, **knob).ids
         if place is not None:
             found = np.array([[place.get(int(id), -1) for id in row] for row in found])

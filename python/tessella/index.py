@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,13 +13,16 @@ import numpy.typing as npt
 from tessella import _files
 from tessella._arrays import Input, as_float32, as_ids, as_rows, like_input, row_slices
 from tessella._backend import resolve_threads, whole_number
+from tessella._filtering import Filtering, Restriction
 from tessella._progress import Progress, counted, shown
-from tessella._structures import Counts, make_structure
+from tessella._structures import Found, make_structure, summed_up
 from tessella.calibration import Calibration, check_recall, measure, share_found
 from tessella.config import METRICS, IndexConfig
 from tessella.errors import InvalidArgument, RecallWarning
+from tessella.filters import Filter, Where
 
 if TYPE_CHECKING:
+    from tessella.attributes import Attributes
     from tessella.building import BuildReport
 
 _SLICE_ROWS = 65_536  # rows converted, or searched, between two looks at Ctrl-C
@@ -29,11 +32,18 @@ _SEED = 0x7E55E11A
 _SURE_EPSILON = 4.0  # error bounds that a search for the truth keeps
 
 
-class Hits(NamedTuple):
-    """The best rows of each query: `ids` (nq, k) int64, -1 where there are fewer; `scores` (nq, k) float32."""
-
+class _Pair(NamedTuple):
     ids: Any
     scores: Any
+
+
+class Hits(_Pair):
+    """The best rows of each query: `ids` (nq, k) int64, -1 where there are fewer; `scores` (nq, k) float32.
+
+    `attributes`, where they were asked for, is a polars frame of nq * k rows: those of query i begin at i * k.
+    """
+
+    attributes: Any = None
 
 
 class RangeHits(NamedTuple):
@@ -54,6 +64,9 @@ class Explanation(NamedTuple):
     refined: int  # … through the second
     rescored: int  # final candidates scored once more
     probed: int  # inverted lists looked into, or rows visited on a walk
+    matched: int  # rows that the filter admits
+    plans: dict[str, int]  # of a filtered search: how many queries were answered in which way
+    estimates: dict[str, float]  # microseconds a query, of each way there was; what is not in `plans` was refused
 
 
 class Index:
@@ -94,6 +107,7 @@ class Index:
         self._structure = make_structure(self._config, dim=self._dim, metric=metric, seed=self._seed)
         self._engine = self._structure.engine
         self._effort = self._structure.default_effort
+        self._filtering = Filtering(self._engine)
         self._calibration: Calibration | None = None
         self.report: BuildReport | None = None  # of `build`: what it tried
 
@@ -216,6 +230,11 @@ class Index:
         return self._effort
 
     @property
+    def attributes(self) -> Attributes | None:
+        """What is known of each row, in the order of `ids`; to be read. None until something was added with some."""
+        return self._filtering.attributes
+
+    @property
     def list_sizes(self) -> npt.NDArray[np.int64]:
         """Rows in each inverted list, spilled ones included; empty where there are none and before training."""
         if self._config.structure != "IVF":
@@ -261,6 +280,7 @@ class Index:
         x: object,
         *,
         ids: object | None = None,
+        attributes: object | None = None,
         progress: Progress = False,
         threads: int | None = None,
     ) -> None:
@@ -270,14 +290,23 @@ class Index:
         be converted is converted in slices, so a memory-mapped or float64 matrix is never copied whole; but the first
         rows of a graph are, since they are linked all at once. `progress`, as for `train`, shows what takes long in a
         first `add`: its training, or the linking of a graph.
+
+        `attributes` are what filters go by: a polars or pandas DataFrame, an Arrow table, a dict of columns or a list
+        of dicts, one row each (needs `tessella[filters]`; see docs/concepts/filters.md). Columns that a table lacks
+        are null.
         """
         rows = self._rows(x, "add")
         count = resolve_threads(threads, "add")
         own = None if ids is None else as_ids(ids, rows.n, "add")
         if own is not None:
             self._engine.check_new_ids(own)
-        with shown(progress if rows.n and not len(self) else False, "adding") as report:
-            self._add(rows, own, count, report)
+        table = self._filtering.fitted(attributes, rows.n, "add")
+        with shown(progress if rows.n and not len(self) else False, "adding") as report, self._filtering.adding:
+            before = len(self)
+            try:
+                self._add(rows, own, count, report)
+            finally:
+                self._filtering.added(table, len(self) - before)
 
     def _add(
         self,
@@ -325,14 +354,33 @@ class Index:
     def remove(self, ids: object) -> int:
         """Removes rows by id and returns how many. An unknown id is an error, and then nothing is removed."""
         which = as_ids(ids, None, "remove")
-        self._engine.remove(which)
+        with self._filtering.changing():
+            self._engine.remove(which)
         return len(which)
 
-    def update(self, ids: object, x: object, *, threads: int | None = None) -> None:
-        """Gives the rows of these ids new values `x` (n, dim). An unknown id is an error, and nothing changes."""
-        rows = self._rows(x, "update")
-        which = as_ids(ids, rows.n, "update")
-        self._engine.update(which, as_float32(rows.array, rows.kind), resolve_threads(threads, "update"))
+    def update(
+        self,
+        ids: object,
+        x: object | None = None,
+        *,
+        attributes: object | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Gives the rows of these ids new values `x` (n, dim), new attributes, or both.
+
+        Columns that `attributes` lack keep their values. An unknown id is an error, and nothing changes.
+        """
+        if x is None and attributes is None:
+            raise InvalidArgument("update: expected x, attributes, or both; got neither")
+        count = resolve_threads(threads, "update")
+        rows = None if x is None else self._rows(x, "update")
+        which = as_ids(ids, None if rows is None else rows.n, "update")
+        table = self._filtering.fitted(attributes, len(which), "update")
+        self._filtering.check(which, "update")
+        with self._filtering.changing():
+            if rows is not None:
+                self._engine.update(which, as_float32(rows.array, rows.kind), count)
+        self._filtering.update(which, table)
 
     def compact(self, *, threads: int | None = None) -> None:
         """Gives back memory that changes have left behind, and evens out the inverted lists; ids stay as they are.
@@ -342,7 +390,8 @@ class Index:
         """
         count = resolve_threads(threads, "compact")
         if self._config.structure != "Flat":
-            self._engine.compact(count)
+            with self._filtering.changing():
+                self._engine.compact(count)
 
     def merge_from(self, other: Index, *, threads: int | None = None) -> None:
         """Moves all rows of `other` here, with their ids; `other` is empty afterwards.
@@ -360,8 +409,10 @@ class Index:
         self._engine.check_new_ids(other.ids)
         for _, rows in other.batches():  # nothing is moved before everything has been looked at
             self._engine.check_rows(rows, 0)
+        if other.attributes is not None and other.attributes.types:
+            self._filtering.fitted(other.attributes.to_frame(), len(other), "merge_from")
         for ids, rows in other.batches():
-            self.add(rows, ids=ids, threads=threads)
+            self.add(rows, ids=ids, attributes=other._filtering.known(ids), threads=threads)
         other.remove(other.ids)
 
     # ---- what comes out
@@ -374,6 +425,8 @@ class Index:
         nprobe: int | None = None,
         ef: int | None = None,
         recall: float | None = None,
+        where: Where = None,
+        with_attributes: Sequence[str] | None = None,
         threads: int | None = None,
         epsilon: float = 1.9,
     ) -> Hits:
@@ -385,6 +438,10 @@ class Index:
             ef: candidates that a walk keeps, at least k, default `ix.ef`; Graph only.
             recall: instead, the effort that reached this share of the true k best when the index was calibrated
                 (see `calibrate`). Where none did, the best there is, and a `RecallWarning`.
+            where: only rows that this admits: SQL text, a condition on `ts.field(…)`, a dict, an expression, a mask,
+                ids, a FAISS selector, or what `filter` made; or a list of those, one for each query. min(k, matches)
+                rows come back, however few match and wherever they lie.
+            with_attributes: columns to return with the hits, as `hits.attributes`.
             threads: default `ts.get_num_threads()`; results do not depend on it.
             epsilon: how many error bounds B1 keeps before it lets a row go. 1.9 loses about one true neighbour in a
                 thousand; 0 trusts the estimate. A graph, which is not scanned, has no use for it.
@@ -393,14 +450,31 @@ class Index:
 
         Cost: `Flat` n*dim multiply-adds a query; with B1, n*dim/8 bytes read and a few refinements. IVF: the same
         for the rows of its centroids and of nprobe lists. Graph: fewer than ef visits, each of a record of 1-bit codes.
+        Under a filter: whatever is cheapest for so many matches, at most that of scoring each of them; see `explain`.
         """
         rows = as_rows(q, "q", "search", self._dim)
-        parts = self._search(rows, k, threads, epsilon, self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "search"))
-        if len(parts) == 1:
-            ids, scores, _ = parts[0]
-        else:
-            ids, scores = map(np.concatenate, list(zip(*parts, strict=True))[:2])
-        return Hits(like_input(ids, rows), like_input(scores, rows))
+        effort = self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "search")
+        if where is None and with_attributes is None:
+            return self._hits(self._search(rows, k, threads, epsilon, effort), rows)
+        with self._filtering.turns.reading():
+            restriction = self._filtering.restriction(where, rows.n)
+            hits = self._hits(self._search(rows, k, threads, epsilon, effort, "search", restriction), rows)
+            if with_attributes is not None:
+                hits.attributes = self._filtering.values(np.asarray(hits.ids).ravel(), with_attributes)
+        return hits
+
+    def filter(self, where: Where) -> Filter:
+        """A filter looked at once, to be passed as `where` again and again; `count` says how many rows it admits.
+
+        It follows the index: after a change it is compiled anew.
+
+        >>> ix = Index("Flat", dim=2)
+        >>> ix.add([[1.0, 0.0], [0.0, 1.0]], attributes={"section": ["python", "math"]})
+        >>> python = ix.filter("section = 'python'")
+        >>> python.count, ix.search([[1.0, 1.0]], k=2, where=python).ids
+        (1, array([[ 0, -1]]))
+        """
+        return Filter(where, self._filtering.compiled, lambda: self.ids, lambda: self._filtering.version)
 
     def explain(
         self,
@@ -410,19 +484,30 @@ class Index:
         nprobe: int | None = None,
         ef: int | None = None,
         recall: float | None = None,
+        where: Where = None,
         epsilon: float = 1.9,
     ) -> Explanation:
         """Runs the search on one thread and tells what it cost: rows scanned, refined and re-scored, lists probed.
 
+        Under a filter also how many rows it admits, which plan was chosen and what each was estimated to cost:
+        `gather` scores every match by itself, `scan` looks through all rows by estimates, `lists` into inverted lists
+        until they held enough matches, `walk` walks the graph.
+
         >>> ix = Index("Flat", dim=2)
         >>> ix.add([[1.0, 0.0], [0.0, 1.0]])
         >>> ix.explain([[1.0, 1.0]], k=1)
-        Explanation(spec='Flat', queries=1, rows=2, scanned=2, refined=0, rescored=2, probed=0)
+        Explanation(spec='Flat', queries=1, rows=2, scanned=2, refined=0, rescored=2, probed=0, matched=2, plans={}, \
+estimates={})
         """
         rows = as_rows(q, "q", "explain", self._dim)
         effort = self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "explain")
-        counts = [part[2] for part in self._search(rows, k, 1, epsilon, effort, "explain")]
-        return Explanation(self.spec, rows.n, len(self), *(sum(column) for column in zip(*counts, strict=True)))
+        with self._filtering.turns.reading():
+            restriction = self._filtering.restriction(where, rows.n)
+            parts = self._search(rows, k, 1, epsilon, effort, "explain", restriction)
+        scanned, refined, rescored, probed = (sum(each) for each in zip(*(part[2] for part in parts), strict=True))
+        matched = len(self) * rows.n if restriction is None else restriction.matched(rows.n)
+        plans, estimates = summed_up([part[3] for part in parts])
+        return Explanation(self.spec, rows.n, len(self), scanned, refined, rescored, probed, matched, plans, estimates)
 
     def calibrate(
         self, queries: object, k: int = 10, *, truth: object | None = None, threads: int | None = None
@@ -528,16 +613,29 @@ class Index:
     # ---- behind the door
 
     def _search(
-        self, rows: Input, k: int, threads: int | None, epsilon: float, effort: int, operation: str = "search"
-    ) -> list[tuple[Any, Any, Counts]]:
+        self,
+        rows: Input,
+        k: int,
+        threads: int | None,
+        epsilon: float,
+        effort: int,
+        operation: str = "search",
+        restriction: Restriction | None = None,
+    ) -> list[Found]:
         wanted = whole_number(k, 1, "k", operation)
         count = resolve_threads(threads, operation)
         bound = _bound(epsilon, operation)
-        search = self._structure.search
-        if rows.n <= _SLICE_QUERIES:
-            return [search(as_float32(rows.array, rows.kind), wanted, bound, effort, count)]
-        pieces = row_slices(rows, _SLICE_QUERIES)
-        return [search(as_float32(piece, rows.kind), wanted, bound, effort, count) for piece in pieces]
+        pieces = [rows.array] if rows.n <= _SLICE_QUERIES else row_slices(rows, _SLICE_QUERIES)
+        found, first = [], 0
+        for piece in pieces:
+            some = None if restriction is None else restriction.of(first, first + len(piece))
+            found.append(self._structure.search(as_float32(piece, rows.kind), wanted, bound, effort, count, some))
+            first += len(piece)
+        return found
+
+    def _hits(self, parts: list[Found], rows: Input) -> Hits:
+        ids, scores = parts[0][:2] if len(parts) == 1 else map(np.concatenate, list(zip(*parts, strict=True))[:2])
+        return Hits(like_input(ids, rows), like_input(scores, rows))
 
     def _checked_effort(self, effort: int, knob: str, operation: str) -> int:
         value = whole_number(effort, 1, knob, operation)

@@ -100,6 +100,13 @@ class Attributes:
 
     # ---- changes
 
+    def fitted(self, table: object, rows: int, operation: str) -> pl.DataFrame:
+        """What `append` and `update` will take for so many rows; raises what they would, and changes nothing."""
+        frame = as_frame(table, operation)
+        if frame.height != rows:
+            raise InvalidArgument(f"{operation}: expected attributes of {rows} rows; got {frame.height}")
+        return _fitted(frame, self._types_with(frame, operation), operation)
+
     def append(self, table: object | None, *, rows: int | None = None) -> None:
         """Adds rows at the end; all of them or, on an error, none.
 

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tessella._arrays import is_torch
+from tessella._arrays import as_ids, is_torch
 from tessella.bitmap import Bitmap, full_words
 from tessella.errors import InvalidArgument, UnsupportedType
 from tessella.filters import documents, selections
 from tessella.filters.conditions import Condition, field
+from tessella.filters.prepared import Filter
 
 if TYPE_CHECKING:
     from tessella.attributes import Attributes
 
-__all__ = ["Bitmap", "Condition", "Filters", "field"]
+__all__ = ["Bitmap", "Condition", "Filter", "Filters", "field"]
 
 # What `where` may be. polars and pyarrow are extras, so their expressions have no names here.
 Where: TypeAlias = Any
@@ -30,6 +31,7 @@ class Filters:
         attributes: the table that conditions are about; without one, masks, ids and selectors are understood.
         rows: how many rows there are, where no table says so.
         ids: the ids of the rows (n,), in the order they are stored; by default row i has id i.
+        find: the rows of ids, -1 for ids that no row has; quicker than a look through all ids.
 
     >>> from tessella.attributes import Attributes
     >>> table = Attributes({"section": ["python", "math", None], "size": [10, 20, 30]})
@@ -48,8 +50,9 @@ class Filters:
         *,
         rows: Callable[[], int] | None = None,
         ids: Callable[[], selections.Ids] | None = None,
+        find: Callable[[selections.Ids], selections.Ids] | None = None,
     ) -> None:
-        self._attributes, self._rows_now, self._ids = attributes, rows, ids
+        self._attributes, self._rows_now, self._ids, self._find = attributes, rows, ids, find
         self._known: dict[Any, tuple[int, Bitmap]] = {}
         self._arrow: tuple[int, Any] | None = None
 
@@ -96,26 +99,33 @@ class Filters:
             return self._evaluated(where)
         if _is_from(where, "pyarrow", "Expression"):
             return self._by_arrow(where)
-        row_ids = None if self._ids is None else self._ids()
+        if isinstance(where, Filter):
+            return where.bitmap()
         if selections.is_selector(where):
-            return selections.of_selector(where, row_ids, self._rows())
-        return self._of_array(where, row_ids)
+            return selections.of_selector(where, self._row_ids(), self._rows())
+        return self._of_array(where)
+
+    def _row_ids(self) -> selections.Ids | None:
+        return None if self._ids is None else self._ids()
 
     def _rows(self) -> int:
         if self._rows_now is not None:
             return self._rows_now()
         return 0 if self._attributes is None else len(self._attributes)
 
-    def _of_array(self, where: Any, row_ids: selections.Ids | None) -> Bitmap:
+    def _of_array(self, where: Any) -> Bitmap:
         if isinstance(where, Sequence | set | frozenset) or is_torch(where) or hasattr(where, "__array__"):
             array = np.asarray(list(where) if isinstance(where, set | frozenset) else where)
             if array.dtype == np.bool_:
                 return selections.of_mask(array, self._rows())
             if array.dtype.kind in "iu" or array.size == 0:
-                return selections.of_ids(array.astype(np.int64) if array.size == 0 else array, row_ids, self._rows())
+                wanted = array.astype(np.int64) if array.size == 0 else array
+                if self._find is not None:
+                    return selections.of_rows(self._find(as_ids(wanted, None, "where")), self._rows())
+                return selections.of_ids(wanted, self._row_ids(), self._rows())
         raise UnsupportedType(
             "where: expected where as SQL text, a condition on ts.field(…), a dict, an expression of polars or"
-            " pyarrow, a mask, ids or a FAISS selector, or as a list of those, one for each query;"
+            " pyarrow, a mask, ids, a FAISS selector, what ix.filter(…) made, or a list of those, one for each query;"
             f" got {type(where).__name__}"
         )
 

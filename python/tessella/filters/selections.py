@@ -34,6 +34,13 @@ def of_ids(ids: object, row_ids: Ids | None, n: int) -> Bitmap:
     return Bitmap.of_mask(mask)
 
 
+def of_rows(rows: Ids, n: int) -> Bitmap:
+    """Rows by number; -1 is passed over."""
+    mask = np.zeros(n, np.bool_)
+    mask[rows[(rows >= 0) & (rows < n)]] = True
+    return Bitmap.of_mask(mask)
+
+
 def is_selector(where: object) -> bool:
     """Whether it is one of FAISS's selectors, or speaks like one."""
     return type(where).__name__.startswith("IDSelector") or callable(getattr(where, "is_member", None))
