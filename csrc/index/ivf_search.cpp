@@ -22,6 +22,7 @@ constexpr std::size_t kSharedLists = 6;    // queries a task has for each list, 
 constexpr std::size_t kMostQueries = 512;  // of a task: their tables should stay in the cache
 constexpr std::size_t kFewestQueries = 32;
 constexpr std::size_t kSpareLists = 2;       // times those that a filter is planned to need are put in order
+constexpr std::size_t kListsAhead = 4;       // whose row numbers are asked for
 constexpr std::size_t kRangeRows = 4096;     // rows between two looks at the threshold
 constexpr std::size_t kFetchedBytes = 4096;  // of the next list, asked for while one is scanned
 
@@ -140,6 +141,7 @@ class IvfScan {
                    const float* thresholds, RabitqHit* const* hits, std::size_t* counts) const;
   RabitqQuery for_list(const QueryTables& tables, const Probe& probe) const;
   void fetch(const Probe& probe) const;
+  void fetch_numbers(const Probe& probe) const;
   std::vector<Candidate> finished(std::size_t q, const std::vector<Ranked>& list);
 
   const IvfIndex& ix_;
@@ -236,6 +238,14 @@ void IvfScan::fetch(const Probe& probe) const {
   for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
 }
 
+void IvfScan::fetch_numbers(const Probe& probe) const {
+  const auto numbers = ix_.lists_[probe.list].numbers();
+  const std::size_t step = 64 / sizeof(std::uint32_t);
+  for (std::size_t at = 0; at < std::min(numbers.size(), kFetchedBytes); at += step) {
+    __builtin_prefetch(numbers.data() + at);
+  }
+}
+
 // <q, x> = <q, c> + <q - a, r> + <a, r>; see IvfIndex::encode_entries.
 RabitqQuery IvfScan::for_list(const QueryTables& tables, const Probe& probe) const {
   RabitqQuery query = tables.b1;
@@ -291,27 +301,25 @@ void IvfScan::scan_blocks(const Visit* visits, std::size_t count, const QueryTab
 
 // ---- under a bitmap ------------------------------------------------------------------------------------------------
 
-// Lists, nearest first, until there were as many as without a filter and, in them, as many rows that count as could be
-// hoped for in the lists of the plan. Where these are rare so near, the search goes on; once it has cost what it costs
-// to look at every row that counts, it is given up for that.
+// Lists, nearest first, until there were as many as without a filter and, in them, as many rows that count as that many
+// lists have on average. Where these are rare so near, the search goes on; once it has cost what it costs to look at
+// every row that counts, it is given up for that.
 std::vector<Candidate> IvfScan::search_admitted(std::size_t q, const Ground& ground, WorkSpace& space) {
   const QueryTables tables = tables_for(query(q), space.tables.data());
   const RowBitmap allowed = request_.bitmap(q);
-  const std::size_t count = ix_.lists_.count(), planned = widened_lists(nprobe_, allowed.count, ix_.ids_.size());
-  const double least = static_cast<double>(planned) * static_cast<double>(allowed.count) / static_cast<double>(count);
+  const std::size_t count = ix_.lists_.count(), planned = widened(nprobe_, allowed.count, ix_.ids_.size());
+  const std::size_t least = std::max(nprobe_ * ix_.lists_.entries() / count, ix_.homes() * request_.k);
   const double limit = ground.gathered * static_cast<double>(allowed.count);
   Selection found(scorer_, tables, keep(), ix_.ids_, ix_.spills(), allowed);
   std::vector<bool> done(count);
   std::size_t probed = 0, scanned = 0, met = 0;
   double spent = 0.0;
-  const auto enough = [&] {
-    return probed >= nprobe_ && static_cast<double>(met) >= least && met >= ix_.homes() * request_.k;
-  };
+  const auto enough = [&] { return probed >= nprobe_ && met >= least; };
   for (std::size_t wanted = std::min(count, kSpareLists * planned); !enough() && probed < count; wanted = count) {
     std::vector<Probe> probes;
     nearest_lists(&tables, 1, wanted, space, &probes);
     for (std::size_t p = 0; p < probes.size() && !enough() && !(spent > limit); ++p) {
-      if (p + 1 < probes.size()) fetch(probes[p + 1]);
+      if (p + kListsAhead < probes.size()) fetch_numbers(probes[p + kListsAhead]);
       if (done[probes[p].list]) continue;
       done[probes[p].list] = true;
       spent += scan_admitted(probes[p], tables, ground, space, found);
@@ -342,7 +350,7 @@ double IvfScan::scan_admitted(const Probe& probe, const QueryTables& tables, con
     count += found.allowed().admits(row) ? 1 : 0;
   }
   admitted.resize(count);
-  const double looked = ground.list + static_cast<double>(list.size);
+  const double looked = ground.list + ground.number * static_cast<double>(list.size);
   const double one_by_one = ground.gathered * static_cast<double>(count);
   const double in_blocks = ground.block * static_cast<double>((list.size + kBlockRows - 1) / kBlockRows);
   if (count == 0) return looked;

@@ -10,28 +10,34 @@ namespace {
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
-// Nanoseconds.
-constexpr double kGatherRow = 12.0, kGatherByte = 0.06;  // a row from anywhere, and each byte of its code
-constexpr double kScanByte = 0.04;                       // a byte of a block of estimates
-constexpr double kLookUp = 0.6;                          // a piece of an 8-bit product code
-constexpr double kList = 150.0;                          // a list's first bytes arrive
-constexpr double kCentroid = 3.0;                        // one centroid, most of them by estimate alone
+// Nanoseconds, fitted to searches of 61,436 rows of 384 dimensions on one core of an AMD EPYC with AVX-512 (see
+// docs/concepts/filters.md).
 constexpr double kQuery = 3000.0;                        // tables of a query
-constexpr double kVisit = 300.0, kVisitByte = 0.06;      // a step of a walk, and each byte of the record
-constexpr double kRefined = 12.0;                        // rows refined by a scan, for each of the k wanted
+constexpr double kGatherRow = 8.0, kGatherByte = 0.035;  // a row from anywhere, and each byte of its code
+constexpr double kScanByte = 0.023;                      // a byte of a block of estimates
+constexpr double kLookUp = 0.6;                          // a piece of an 8-bit product code
+constexpr double kRun = 70.0;                            // of blocks: its hits are sifted by themselves
+constexpr double kRefined = 60.0;                        // a row on its way from estimate to score, beside that
+constexpr double kList = 400.0;                          // a list: its first bytes arrive
+constexpr double kNumber = 2.0;                          // a row number of a list, looked up in the bitmap
+constexpr double kCentroid = 1.5, kOrdered = 120.0;      // a centroid by estimate; one of those put in order
+constexpr double kVisit = 250.0;                         // a step of a walk, beside what it reads
+constexpr std::size_t kCacheBytes = 32 << 20;            // codes beyond that
+constexpr double kFar = 2.5;                             // cost so many times as much a byte
 
 double at_least_one(double share) { return 1.0 - std::pow(1.0 - share, static_cast<double>(kBlockRows)); }
 
 }  // namespace
 
 Ground::Ground(const RowScorer& scorer, std::size_t rows_there) : rows(rows_there) {
-  gathered = block = list = centroid = visit = estimate_ = kNever;
+  gathered = block = run = list = number = visit = estimate_ = kNever;
   const RowConfig& config = scorer.rows().config();
   const std::size_t padded = scorer.rows().padded();
   if (const Codec* fine = scorer.fine()) {
     const bool raw = fine->kind == Codec::Kind::kRaw;
     const std::size_t bytes = raw ? config.dim * scalar_bytes(fine->type) : padded * fine->bits / 8;
-    gathered = kGatherRow + kGatherByte * static_cast<double>(bytes);
+    const double far = bytes * rows > kCacheBytes ? kFar : 1.0;
+    gathered = kGatherRow + far * kGatherByte * static_cast<double>(bytes);
   }
   if (const Codec* pq = scorer.rows().find(Codec::Kind::kPq)) {
     const auto pieces = static_cast<double>(pq->pieces);
@@ -41,14 +47,17 @@ Ground::Ground(const RowScorer& scorer, std::size_t rows_there) : rows(rows_ther
   }
 }
 
-void Ground::offer_scan() { block = estimate_; }
+void Ground::offer_scan() {
+  block = estimate_;
+  run = kRun;
+}
 
 void Ground::offer_lists(std::size_t count, std::size_t nprobe, bool scans_codes) {
   lists = count;
   effort = nprobe;
   list = kList;
-  centroid = kCentroid;
-  block = scans_codes ? estimate_ : kBlockRows;  // without codes, its rows' numbers are looked up in the bitmap
+  number = kNumber;
+  block = scans_codes ? estimate_ : kNever;
 }
 
 void Ground::offer_walk(std::size_t ef, std::size_t degree, bool coded) {
@@ -65,40 +74,38 @@ double share_of(std::size_t matches, std::size_t rows) {
   return std::clamp(static_cast<double>(matches) / static_cast<double>(std::max<std::size_t>(rows, 1)), 1e-9, 1.0);
 }
 
+// Rows whose estimates are good enough for a closer look: so many times k, and some at the beginning.
 double cost_of_refining(const Ground& ground, std::size_t k, double matches) {
   if (!std::isfinite(ground.gathered)) return 0.0;
-  return ground.gathered * std::min(matches, kRefined * static_cast<double>(k) + 64.0);
+  return (kRefined + ground.gathered) * std::min(matches, 12.0 * static_cast<double>(k) + 64.0);
 }
 
 double cost_of_scan(const Ground& ground, std::size_t k, std::size_t matches) {
-  const double blocks = static_cast<double>(ground.rows) / kBlockRows;
-  const double refined = cost_of_refining(ground, k, static_cast<double>(matches));
-  return kQuery + blocks * at_least_one(share_of(matches, ground.rows)) * ground.block + refined;
+  const double wanted = at_least_one(share_of(matches, ground.rows));  // share of the blocks
+  const double blocks = static_cast<double>(ground.rows) / kBlockRows * wanted;
+  return kQuery + blocks * (ground.block + (1.0 - wanted) * ground.run) +
+         cost_of_refining(ground, k, static_cast<double>(matches));
 }
 
+// Rows of a list are scored one by one or scanned, whichever is cheaper.
 double cost_of_lists(const Ground& ground, std::size_t k, std::size_t matches) {
-  const double probed = static_cast<double>(widened_lists(ground.effort, matches, ground.rows));
-  const double lists = static_cast<double>(ground.lists);
-  const double share = std::min(1.0, probed / lists);
-  const double blocks = share * (static_cast<double>(ground.rows) / kBlockRows + lists);
-  const double refined = cost_of_refining(ground, k, share * static_cast<double>(matches));
-  return kQuery + lists * ground.centroid + share * lists * ground.list + blocks * ground.block + refined;
+  const auto all = static_cast<double>(ground.lists);
+  const double probed = std::min(all, static_cast<double>(widened(ground.effort, matches, ground.rows)));
+  const double rows = probed / all * static_cast<double>(ground.rows), met = rows * share_of(matches, ground.rows);
+  const double scanned = (rows / kBlockRows + probed / 2) * ground.block + cost_of_refining(ground, k, met);
+  return kQuery + all * kCentroid + probed * (kOrdered + ground.list) + rows * ground.number +
+         std::min(met * ground.gathered, scanned);
 }
 
 double cost_of_walk(const Ground& ground, std::size_t k, std::size_t matches) {
-  return kQuery + ground.visit * static_cast<double>(widened_walk(std::max(ground.effort, k), matches, ground.rows));
+  return kQuery + ground.visit * static_cast<double>(widened(std::max(ground.effort, k), matches, ground.rows));
 }
 
 }  // namespace
 
-std::size_t widened_lists(std::size_t nprobe, std::size_t matches, std::size_t rows) {
-  const double wanted = static_cast<double>(nprobe) / std::sqrt(share_of(matches, rows));
-  return static_cast<std::size_t>(std::min(std::ceil(wanted), static_cast<double>(rows) + 1.0));
-}
-
-std::size_t widened_walk(std::size_t ef, std::size_t matches, std::size_t rows) {
-  const double wanted = static_cast<double>(ef) / share_of(matches, rows);
-  return static_cast<std::size_t>(std::min(std::ceil(wanted), static_cast<double>(rows) + 1.0));
+std::size_t widened(std::size_t effort, std::size_t matches, std::size_t rows) {
+  const double wanted = std::ceil(static_cast<double>(effort) / share_of(matches, rows));
+  return static_cast<std::size_t>(std::min(wanted, static_cast<double>(std::max(rows, effort))));
 }
 
 Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches) {
@@ -114,8 +121,8 @@ Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches) {
   if (std::isfinite(ground.visit)) cost(Way::kWalk) = cost_of_walk(ground, k, matches);
   const auto least = std::min_element(plan.costs.begin(), plan.costs.end());
   plan.way = static_cast<Way>(least - plan.costs.begin());
-  if (plan.way == Way::kLists) plan.effort = widened_lists(ground.effort, matches, ground.rows);
-  if (plan.way == Way::kWalk) plan.effort = widened_walk(std::max(ground.effort, k), matches, ground.rows);
+  if (plan.way == Way::kLists) plan.effort = widened(ground.effort, matches, ground.rows);
+  if (plan.way == Way::kWalk) plan.effort = widened(std::max(ground.effort, k), matches, ground.rows);
   return plan;
 }
 

@@ -29,8 +29,9 @@ struct Ground {
   std::size_t rows;
   double gathered;  // a row scored by itself
   double block;     // 32 rows scanned by estimates
-  double list;      // a list looked into, beside its rows
-  double centroid;  // a centroid compared
+  double run;       // blocks one after another, up to one in which no row counts
+  double list;      // a list looked into
+  double number;    // …: each of its rows, before it is known to count
   double visit;     // a step of a walk
   std::size_t lists = 0;
   std::size_t effort = 0;  // nprobe or ef that the caller wants where nothing is filtered
@@ -51,8 +52,8 @@ struct Plan {
 
 Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches);
 
-// Lists, or candidates of a walk, that make up for a filter which admits `matches` of `rows`.
-std::size_t widened_lists(std::size_t nprobe, std::size_t matches, std::size_t rows);
-std::size_t widened_walk(std::size_t ef, std::size_t matches, std::size_t rows);
+// Lists, or candidates of a walk, among which as many rows count, of `rows` of which the filter admits `matches`, as
+// there are in `effort` of them without a filter.
+std::size_t widened(std::size_t effort, std::size_t matches, std::size_t rows);
 
 }  // namespace tessella

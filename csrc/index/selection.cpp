@@ -108,7 +108,6 @@ void Selection::offer_rows(const std::uint32_t* numbers, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
     if (allowed_.admits(numbers[i])) add({numbers[i], kInfinity});
   }
-  flush();
 }
 
 void Selection::add(const Deferred& hit) {

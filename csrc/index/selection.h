@@ -65,7 +65,7 @@ class Selection {
   // Hits of rows numbers[hit.row], or base + hit.row where there are no numbers. Those that do not count are dropped,
   // and the others put in their places.
   void offer(RabitqHit* hits, std::size_t count, const std::uint32_t* numbers, std::size_t base);
-  // Rows to be scored without a B1 estimate.
+  // Rows to be scored without a B1 estimate, several at a time: the last ones wait for more, or for the end.
   void offer_rows(const std::uint32_t* numbers, std::size_t count);
   // Refines what was put off; best first, at most `keep`.
   std::vector<Ranked> finish();

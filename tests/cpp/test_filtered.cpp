@@ -192,7 +192,7 @@ TEST(plans_follow_the_number_of_matches) {
   }
   CHECK(plan_for(flat, 10, n).way == Way::kScan && plan_for(graph, 10, n).way == Way::kWalk);
   CHECK(plan_for(lists, 10, n / 2).way == Way::kLists);
-  CHECK(widened_lists(16, n, n) == 16 && widened_lists(16, n / 4, n) == 32 && widened_walk(64, n / 4, n) == 256);
+  CHECK(widened(16, n, n) == 16 && widened(16, n / 4, n) == 64 && widened(16, 0, n) == n);
   Rows bits(rows_of({"B1"}, Metric::kL2), &cpu::active_kernels);
   Ground alone(RowScorer(bits, 1.9f), n);
   alone.offer_scan();
