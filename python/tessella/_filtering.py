@@ -47,7 +47,7 @@ class Filtering:
     def __init__(self, engine: Any) -> None:
         self.attributes: Attributes | None = None
         self.turns = Turns()
-        self.adding = threading.Lock()  # rows and attributes come one after the other, and are saved together
+        self.adding = threading.RLock()  # rows and attributes come one after the other, and are saved together
         self.version = 0  # raised by every change of the rows or of what is known of them
         self._engine = engine
         self._adopt(None)
@@ -171,6 +171,15 @@ class Filtering:
         there[removed] = False
         there[there] = bitmap.mask()
         return packed(there)
+
+
+def new_table(table: object, rows: int, operation: str) -> Attributes:
+    """Attributes of so many rows."""
+    from tessella.attributes import Attributes
+
+    made = Attributes()
+    made.append(made.fitted(table, rows, operation))
+    return made
 
 
 def moves(before: Ids, after: Ids) -> tuple[Ids, Ids]:

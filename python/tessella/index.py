@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tessella import _files
 from tessella._arrays import Input, as_float32, as_ids, as_rows, like_input, row_slices
 from tessella._backend import resolve_threads, whole_number
-from tessella._filtering import Filtering, Restriction
+from tessella._filtering import Filtering, Restriction, new_table
 from tessella._progress import Progress, counted, shown
 from tessella._structures import Found, make_structure, summed_up
 from tessella.calibration import Calibration, check_recall, measure, share_found
@@ -121,6 +121,7 @@ class Index:
         memory: int | None = None,
         queries: object | None = None,
         ids: object | None = None,
+        attributes: object | None = None,
         k: int = 10,
         seed: int | None = None,
         progress: Progress = False,
@@ -137,7 +138,7 @@ class Index:
             queries: (nq, dim) of the kind that will be asked, a thousand or more. Without them rows stand in, each
                 looking for its neighbours; real queries are often harder, and then recall falls short of the target.
                 Graphs are tried with real queries only: rows know their way in one.
-            ids: (n,) as for `add`.
+            ids, attributes: (n,) and n rows, as for `add`.
 
         A target that nothing within the memory reaches is a `RecallWarning`; too little memory for any spec is an
         InvalidArgument. Cost: a few builds over the sample, one over the rows, and an exact search for the queries.
@@ -150,7 +151,8 @@ class Index:
         """
         from tessella.building import build
 
-        return build(
+        table = None if attributes is None else new_table(attributes, as_rows(x, "x", "build").n, "build")
+        index = build(
             x,
             metric=metric,
             recall=recall,
@@ -162,6 +164,9 @@ class Index:
             progress=progress,
             threads=threads,
         )
+        if table is not None:
+            index._filtering.restored(table)
+        return index
 
     # ---- what it is
 

@@ -228,6 +228,14 @@ def test_merging_brings_the_attributes() -> None:
     assert len(other.attributes) == 0
 
 
+def test_building_takes_attributes() -> None:
+    index = ts.Index.build(X, metric="l2", attributes=table(), recall=0.8)
+    assert in_step(index)
+    check(index.search(Q, K, where="dice < 0.1").ids, [table()["dice"] < 0.1] * QUERIES)
+    with pytest.raises(InvalidArgument, match="build: expected attributes of 6000 rows; got 3"):
+        ts.Index.build(X, attributes={"number": [1, 2, 3]})
+
+
 @pytest.mark.parametrize("spec", CODED)
 @pytest.mark.parametrize(
     "mistake",
