@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstring>
 #include <limits>
 #include <memory>
 
@@ -20,6 +21,8 @@ constexpr std::size_t kProductQueries = 1024;  // queries that share one packing
 constexpr std::size_t kPoolBytes = 16u << 20;  // most memory for one task's candidate pools
 constexpr std::size_t kFirstRows = 512;        // a scan's first range, until a threshold is known, at most
 constexpr std::size_t kRangeRows = 4096;       // its largest
+constexpr std::size_t kPackQueries = 16;       // queries for which raw rows that count are put together
+constexpr std::size_t kPackedRows = 2048;      // …, as many at a time
 
 constexpr std::size_t kTaskQueries = 64;  // queries that share one task's work space
 constexpr std::size_t kPassQueries = 16;  // queries that share a range while it is in the cache
@@ -54,7 +57,8 @@ class FlatScan {
     scans_raw() ? scan_raw() : scan_codes();
     std::vector<std::vector<Candidate>> out(request_.nq);
     parallel_for(request_.nq, request_.threads, [&](std::size_t q) { out[q] = finished(q); });
-    const std::uint64_t scanned = request_.allowed.empty() ? request_.nq * rows() : scanned_.load();
+    std::uint64_t scanned = request_.allowed.empty() ? request_.nq * rows() : scanned_.load();
+    if (packs()) scanned = request_.nq * request_.bitmap(0).count;
     if (request_.counts != nullptr) *request_.counts = {scanned, refined_, rescored_, 0};
     return out;
   }
@@ -68,6 +72,8 @@ class FlatScan {
     return ground;
   }
   const RowScorer& scorer() const { return scorer_; }
+  // Whether rows that count are worth a copy: raw ones, looked at by many queries.
+  bool packs() const { return scans_raw() && request_.allowed.size() == 1 && request_.nq >= kPackQueries; }
 
  private:
   std::size_t rows() const { return ids_.size(); }
@@ -79,6 +85,8 @@ class FlatScan {
   void for_parts(std::size_t group, std::size_t unit, std::size_t enough, std::size_t keep, const Scan& scan);
 
   void scan_raw();
+  template <typename Look>
+  void look_at_admitted(Range range, const Look& look, std::vector<Candidate>& best) const;
   void exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, Lists& out) const;
 
   void scan_codes();
@@ -170,11 +178,14 @@ void FlatScan::scan_raw() {
 void FlatScan::exact_part(std::size_t q0, std::size_t nq, Range range, std::size_t keep, Lists& out) const {
   std::vector<Candidate> best(nq * keep, Candidate{-kInfinity, -1});
   AlignedBuffer scratch(kernels_.exact_topk_scratch(nq, kChunkRows, config_.dim, keep));
-  for (std::size_t row = range.first; row < range.last;) {
+  const auto look = [&](const void* rows, std::size_t count, std::size_t first, const std::int64_t* ids) {
+    kernels_.exact_topk({query(q0), nq, rows, config_.codecs.front().type, count, config_.dim, config_.metric,
+                         static_cast<std::int64_t>(first), ids, keep, best.data(), scratch.data(), nullptr});
+  };
+  if (!request_.allowed.empty()) look_at_admitted(range, look, best);
+  for (std::size_t row = range.first; request_.allowed.empty() && row < range.last;) {
     const std::size_t end = std::min(range.last, (row / kChunkRows + 1) * kChunkRows);
-    kernels_.exact_topk({query(q0), nq, rows_.column("raw")->row(row), config_.codecs.front().type, end - row,
-                         config_.dim, config_.metric, static_cast<std::int64_t>(row), ids_.data(), keep, best.data(),
-                         scratch.data(), nullptr});
+    look(rows_.column("raw")->row(row), end - row, row, ids_.data());
     row = end;
   }
   out.resize(nq);
@@ -183,6 +194,29 @@ void FlatScan::exact_part(std::size_t q0, std::size_t nq, Range range, std::size
       out[i].push_back({best[j], best[j].similarity});
     }
   }
+}
+
+// Rows that count are copied one behind another, some at a time, and looked at as if there were no others.
+template <typename Look>
+void FlatScan::look_at_admitted(Range range, const Look& look, std::vector<Candidate>& best) const {
+  const Column& raw = *rows_.column("raw");
+  std::vector<std::uint32_t> rows;
+  std::vector<std::int64_t> ids;  // none: rows are in the order of their ids
+  AlignedBuffer values(kPackedRows * raw.row_bytes());
+  std::size_t packed = 0;
+  const auto hand_on = [&] {
+    look(values.data(), packed, rows.size() - packed, ids.empty() ? nullptr : ids.data());
+    packed = 0;
+  };
+  request_.bitmap(0).for_rows(range.first / 64 * 64, range.last, [&](std::size_t row) {
+    if (row < range.first) return;
+    std::memcpy(values.data() + packed++ * raw.row_bytes(), raw.row(row), raw.row_bytes());
+    rows.push_back(static_cast<std::uint32_t>(row));
+    if (ids_.data() != nullptr) ids.push_back(ids_.id(row));
+    if (packed == kPackedRows) hand_on();
+  });
+  if (packed != 0) hand_on();
+  for (Candidate& c : best) c.row = c.row < 0 ? c.row : rows[static_cast<std::size_t>(c.row)];
 }
 
 // ---- codes ---------------------------------------------------------------------------------------------------------
@@ -358,7 +392,12 @@ void FlatIndex::search(const SearchRequest& request) const {
 }
 
 CandidateLists FlatIndex::search_admitted(const SearchRequest& request) const {
-  const FlatScan scan(*this, request);
+  FlatScan scan(*this, request);
+  if (scan.packs()) {
+    const Plan plan = plan_for(scan.ground(), request.k, request.bitmap(0).count);
+    if (request.plans != nullptr) std::fill_n(request.plans, request.nq, plan);
+    return scan.run();
+  }
   return search_filtered(request, scan.scorer(), ids_, scan.ground(),
                          [&](const SearchRequest& part, const Plan&) { return FlatScan(*this, part).run(); });
 }

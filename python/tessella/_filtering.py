@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -116,6 +116,10 @@ class Filtering:
 
     # ---- searches
 
+    def still(self, where: Where) -> AbstractContextManager[None]:
+        """While a search goes by a filter, no row changes its number."""
+        return nullcontext() if where is None else self.turns.reading()
+
     def compiled(self, where: Where) -> Bitmap:
         """The rows that one filter admits, in the order of the index's ids."""
         return self._filters.compile(where)
@@ -132,6 +136,20 @@ class Filtering:
         firsts = np.unique(which, return_index=True)[1]
         bitmaps = [made[first] for first in firsts]
         return Restriction([self._spread(each) for each in bitmaps], np.array([each.count for each in bitmaps]), which)
+
+    def admitted(
+        self, where: Where, offsets: Ids, ids: Ids, scores: npt.NDArray[np.float32]
+    ) -> tuple[Ids, Ids, npt.NDArray[np.float32]]:
+        """Of lists of hits, laid end to end, those that the filter admits."""
+        made = self._filters.compile_filters(where, len(offsets) - 1)
+        rows = self._find(ids)
+        if isinstance(made, Bitmap):
+            kept = _has(made, rows)
+        else:
+            kept = np.empty(len(ids), np.bool_)
+            for first, last, bitmap in zip(offsets, offsets[1:], made, strict=False):
+                kept[first:last] = _has(bitmap, rows[first:last])
+        return np.concatenate([[0], np.cumsum(kept)])[offsets], ids[kept], scores[kept]
 
     def values(self, ids: Ids, columns: Sequence[str] | None) -> Any:
         """The attributes of these ids; nulls for those that are not here."""
@@ -171,6 +189,13 @@ class Filtering:
         there[removed] = False
         there[there] = bitmap.mask()
         return packed(there)
+
+
+def _has(bitmap: Bitmap, rows: Ids) -> npt.NDArray[np.bool_]:
+    """Which of these rows it admits; rows that came after it are not."""
+    known = rows < bitmap.n
+    known[known] = bitmap.mask()[rows[known]]
+    return known
 
 
 def new_table(table: object, rows: int, operation: str) -> Attributes:

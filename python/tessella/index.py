@@ -506,7 +506,7 @@ estimates={})
         """
         rows = as_rows(q, "q", "explain", self._dim)
         effort = self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "explain")
-        with self._filtering.turns.reading():
+        with self._filtering.still(where):
             restriction = self._filtering.restriction(where, rows.n)
             parts = self._search(rows, k, 1, epsilon, effort, "explain", restriction)
         scanned, refined, rescored, probed = (sum(each) for each in zip(*(part[2] for part in parts), strict=True))
@@ -558,26 +558,29 @@ estimates={})
         nprobe: int | None = None,
         ef: int | None = None,
         recall: float | None = None,
+        where: Where = None,
         threads: int | None = None,
         epsilon: float = 1.9,
     ) -> RangeHits:
         """All rows that score at least `threshold` (`l2`: at most), for each query of `q` (nq, dim).
 
         IVF looks into the `nprobe` nearest lists, or as many as `recall` took for the k best. A graph is walked with
-        `ef` candidates, and with more as long as most of those count.
+        `ef` candidates, and with more as long as most of those count. Of what is found, rows that `where` admits are
+        returned.
         """
         rows = as_rows(q, "q", "range_search", self._dim)
         count = resolve_threads(threads, "range_search")
         limit = float(threshold)
         if limit != limit:
             raise InvalidArgument("range_search: expected a threshold; got NaN")
-        found = self._structure.range_search(
-            as_float32(rows.array, rows.kind),
-            limit,
-            _bound(epsilon, "range_search"),
+        effort, bound = (
             self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "range_search"),
-            count,
+            _bound(epsilon, "range_search"),
         )
+        with self._filtering.still(where):
+            found = self._structure.range_search(as_float32(rows.array, rows.kind), limit, bound, effort, count)
+            if where is not None:
+                found = self._filtering.admitted(where, *found)
         return RangeHits(*(like_input(array, rows) for array in found))
 
     def reconstruct(self, ids: object) -> npt.NDArray[np.float32]:

@@ -18,7 +18,7 @@ using data::Tight;
 
 namespace {
 
-constexpr std::size_t kDim = 24, kRows = 3000, kQueries = 9;
+constexpr std::size_t kDim = 24, kRows = 3000, kQueries = 17;
 
 struct Bitmap {
   Tight<std::uint64_t> words;

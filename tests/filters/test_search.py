@@ -145,6 +145,18 @@ def test_a_batch_of_more_than_one_slice_keeps_its_filters() -> None:
     assert (ids % 2 == (np.arange(len(q)) % 2 == 0)[:, None]).all()
 
 
+@pytest.mark.parametrize("spec", ["Flat", "Flat,F16"])
+def test_a_batch_finds_what_each_query_finds(spec: str) -> None:
+    index = small(spec, 2000)
+    index.remove(np.arange(0, 300, 7))  # rows are no longer in the order of their ids
+    for where in ("number < 0", "number = 1500", "number % 50 = 1", "number % 2 = 0", "number >= 0"):
+        together = index.search(Q, K, where=where)
+        for i in range(5):
+            alone = index.search(Q[i : i + 1], K, where=where)
+            np.testing.assert_array_equal(together.ids[i], alone.ids[0])
+            np.testing.assert_array_equal(together.scores[i], alone.scores[0])
+
+
 def test_all_rows_admitted_is_as_no_filter_where_search_is_exact() -> None:
     index = small(rows=1000)
     free, held = index.search(Q, K), index.search(Q, K, where="number >= 0")
@@ -169,6 +181,22 @@ def test_values_come_with_the_hits() -> None:
                 for i in hits.ids.ravel()]  # fmt: skip
     assert hits.attributes.to_dicts() == expected
     assert index.search(Q, 3).attributes is None
+
+
+@pytest.mark.parametrize("spec", CODED)
+def test_all_matches_within_a_threshold(spec: str) -> None:
+    index = ts.Index(spec, dim=DIM, metric="l2")
+    index.add(X, attributes=table())
+    free = index.range_search(Q, 40.0)
+    one_each = ["section = 'math'" if i % 2 else None for i in range(QUERIES)]
+    for where in ("section = 'math'", one_each):
+        held = index.range_search(Q, 40.0, where=where)
+        for i in range(QUERIES):
+            ids = free.ids[free.offsets[i] : free.offsets[i + 1]]
+            if where is not one_each or i % 2:
+                ids = ids[ids % 3 == 1]
+            np.testing.assert_array_equal(held.ids[held.offsets[i] : held.offsets[i + 1]], ids)
+    assert len(free.ids) > len(held.ids) > 100 and len(held.scores) == len(held.ids)
 
 
 # ---- in step with changes --------------------------------------------------------------------------------------------
@@ -300,7 +328,7 @@ def test_masks_and_ids_speak_of_rows_as_ids_lists_them(spec: str) -> None:
     index.remove([1000, 1100, 1499])  # a graph still steps on them
     mask = index.ids % 2 == 0
     kept = index.filter(mask)
-    for where in (mask, kept, mask.tolist(), index.ids[mask]):
+    for where in (mask, kept, kept.bitmap(), mask.tolist(), index.ids[mask]):
         ids = index.search(Q, K, where=where).ids
         assert (ids >= 1000).all() and (ids % 2 == 0).all()
     one_each = index.search(Q, 1, where=np.arange(len(index)) == np.arange(QUERIES)[:, None])

@@ -101,6 +101,8 @@ class Filters:
             return self._by_arrow(where)
         if isinstance(where, Filter):
             return where.bitmap()
+        if isinstance(where, Bitmap):
+            return where if where.n == self._rows() else selections.of_mask(where.mask(), self._rows())
         if selections.is_selector(where):
             return selections.of_selector(where, self._row_ids(), self._rows())
         return self._of_array(where)
