@@ -38,6 +38,18 @@ Gathered gather_range(const RowScorer& scorer, const QueryTables& tables, const 
   return {std::move(ranked), found.refined()};
 }
 
+// The best of all parts.
+std::vector<Ranked> merged(std::span<const Gathered> parts, const IdMap& ids, std::size_t keep, SearchCounts& counts) {
+  std::vector<Ranked> all;
+  for (const Gathered& part : parts) {
+    all.insert(all.end(), part.ranked.begin(), part.ranked.end());
+    counts.scanned += part.scored;
+  }
+  std::sort(all.begin(), all.end(), [&](const Ranked& a, const Ranked& b) { return ids.better(a.by, b.by); });
+  if (all.size() > keep) all.resize(keep);
+  return all;
+}
+
 // Some of a request's queries, as a request of their own.
 class Part {
  public:
@@ -62,6 +74,25 @@ class Part {
   std::vector<float> rows_;
   std::vector<RowBitmap> allowed_;
 };
+
+// Queries that are answered in the same way.
+struct Same {
+  Plan plan;
+  std::vector<std::size_t> queries;
+};
+
+std::map<std::pair<Way, std::size_t>, Same> by_plan(const SearchRequest& request, const Ground& ground) {
+  std::map<std::pair<Way, std::size_t>, Same> groups;
+  for (std::size_t q = 0; q < request.nq; ++q) {
+    const RowBitmap allowed = request.bitmap(q);
+    const Plan plan = plan_for(ground, request.k, allowed.all() ? ground.rows : allowed.count);
+    if (request.plans != nullptr) request.plans[q] = plan;
+    Same& same = groups[{plan.way, plan.effort}];
+    same.plan = plan;
+    same.queries.push_back(q);
+  }
+  return groups;
+}
 
 void add_counts(SearchCounts* to, const SearchCounts& from) {
   if (to == nullptr) return;
@@ -91,16 +122,9 @@ CandidateLists gather(const SearchRequest& request, const RowScorer& scorer, con
   CandidateLists lists(request.nq);
   SearchCounts counts;
   for (std::size_t q = 0; q < request.nq; ++q) {
-    std::vector<Ranked> all;
-    for (std::size_t p = 0; p < parts; ++p) {
-      const Gathered& part = found[q * parts + p];
-      all.insert(all.end(), part.ranked.begin(), part.ranked.end());
-      counts.scanned += part.scored;
-    }
-    std::sort(all.begin(), all.end(), [&](const Ranked& a, const Ranked& b) { return ids.better(a.by, b.by); });
-    if (all.size() > keep) all.resize(keep);
-    if (rescores) counts.rescored += all.size();
-    lists[q] = final_list(scorer, request.queries + q * dim, all, request.k, rescores, ids);
+    const std::vector<Ranked> best = merged({found.data() + q * parts, parts}, ids, keep, counts);
+    if (rescores) counts.rescored += best.size();
+    lists[q] = final_list(scorer, request.queries + q * dim, best, request.k, rescores, ids);
   }
   if (request.counts != nullptr) *request.counts = counts;
   return lists;
@@ -108,33 +132,22 @@ CandidateLists gather(const SearchRequest& request, const RowScorer& scorer, con
 
 CandidateLists search_filtered(const SearchRequest& request, const RowScorer& scorer, const IdMap& ids,
                                const Ground& ground, const RunPlan& run) {
-  using Kind = std::pair<Way, std::size_t>;
-  const std::size_t dim = scorer.rows().config().dim;
   CandidateLists lists(request.nq);
-  std::map<Kind, std::vector<std::size_t>> queries;
-  std::map<Kind, Plan> plans;
-  for (std::size_t q = 0; q < request.nq; ++q) {
-    const RowBitmap allowed = request.bitmap(q);
-    const Plan plan = plan_for(ground, request.k, allowed.all() ? ids.size() : allowed.count);
-    if (request.plans != nullptr) request.plans[q] = plan;
-    queries[{plan.way, plan.effort}].push_back(q);
-    plans[{plan.way, plan.effort}] = plan;
-  }
-  std::vector<std::size_t> gathered, short_of;
-  const auto take = [&](const std::vector<std::size_t>& some, const auto& answer) {
-    if (some.empty()) return;
-    const Part part(request, some, dim);
+  const auto take = [&](const std::vector<std::size_t>& queries, const auto& answer) {
+    if (queries.empty()) return;
+    const Part part(request, queries, scorer.rows().config().dim);
     CandidateLists found = answer(part.request());
-    for (std::size_t i = 0; i < some.size(); ++i) lists[some[i]] = std::move(found[i]);
+    for (std::size_t i = 0; i < queries.size(); ++i) lists[queries[i]] = std::move(found[i]);
     add_counts(request.counts, part.counts());
   };
-  for (const auto& [kind, some] : queries) {
-    if (kind.first == Way::kGather) {
-      gathered.insert(gathered.end(), some.begin(), some.end());
+  std::vector<std::size_t> gathered;
+  for (const auto& [kind, same] : by_plan(request, ground)) {
+    if (same.plan.way == Way::kGather) {
+      gathered.insert(gathered.end(), same.queries.begin(), same.queries.end());
       continue;
     }
-    take(some, [&](const SearchRequest& part) { return run(part, plans[kind]); });
-    for (const std::size_t q : some) {
+    take(same.queries, [&](const SearchRequest& part) { return run(part, same.plan); });
+    for (const std::size_t q : same.queries) {
       if (lists[q].size() < std::min(request.k, request.bitmap(q).count)) gathered.push_back(q);
     }
   }

@@ -1,6 +1,7 @@
 #include "index/plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -108,6 +109,16 @@ std::size_t widened(std::size_t effort, std::size_t matches, std::size_t rows) {
   return static_cast<std::size_t>(std::min(wanted, static_cast<double>(std::max(rows, effort))));
 }
 
+namespace {
+
+// Up to a number of few digits: queries whose filters are about as strict are answered together.
+std::size_t rounded(std::size_t effort) {
+  const std::size_t step = std::max<std::size_t>(1, std::bit_ceil(effort) / 16);
+  return (effort + step - 1) / step * step;
+}
+
+}  // namespace
+
 Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches) {
   Plan plan;
   plan.costs.fill(kNever);
@@ -121,8 +132,7 @@ Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches) {
   if (std::isfinite(ground.visit)) cost(Way::kWalk) = cost_of_walk(ground, k, matches);
   const auto least = std::min_element(plan.costs.begin(), plan.costs.end());
   plan.way = static_cast<Way>(least - plan.costs.begin());
-  if (plan.way == Way::kLists) plan.effort = widened(ground.effort, matches, ground.rows);
-  if (plan.way == Way::kWalk) plan.effort = widened(std::max(ground.effort, k), matches, ground.rows);
+  if (plan.way == Way::kWalk) plan.effort = rounded(widened(std::max(ground.effort, k), matches, ground.rows));
   return plan;
 }
 

@@ -46,7 +46,7 @@ struct Ground {
 
 struct Plan {
   Way way = Way::kGather;
-  std::size_t effort = 0;             // lists to begin with, or candidates that a walk keeps
+  std::size_t effort = 0;             // candidates that a walk keeps
   std::array<double, kWays> costs{};  // estimated, in nanoseconds; infinity: there is no such way
 };
 
