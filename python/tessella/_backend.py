@@ -27,6 +27,8 @@ def resolve_threads(threads: int | None, operation: str) -> int:
 
 def whole_number(value: object, least: int, name: str, operation: str) -> int:
     """`value` as an int >= `least`; bools and floats are not whole numbers."""
+    if type(value) is int and least <= value < 1 << 63:  # what most callers pass
+        return value
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise UnsupportedType(f"{operation}: expected {name} as an int; got {type(value).__name__}")
     number = operator.index(value)

@@ -643,7 +643,7 @@ estimates={})
 
     def _hits(self, parts: list[Found], rows: Input) -> Hits:
         ids, scores = parts[0][:2] if len(parts) == 1 else map(np.concatenate, list(zip(*parts, strict=True))[:2])
-        return Hits(like_input(ids, rows), like_input(scores, rows))
+        return Hits(like_input(ids, rows), like_input(scores, rows)) if rows.torch else Hits(ids, scores)
 
     def _checked_effort(self, effort: int, knob: str, operation: str) -> int:
         value = whole_number(effort, 1, knob, operation)
@@ -653,14 +653,14 @@ estimates={})
         return min(value, 1 << 32)
 
     def _effort_of(self, knobs: dict[str, int | None], recall: float | None, operation: str) -> int:
-        given = [(knob, value) for knob, value in knobs.items() if value is not None]
-        if given and recall is not None:
-            raise InvalidArgument(f"{operation}: expected {given[0][0]} or recall; got both")
-        efforts = [self._checked_effort(value, knob, operation) for knob, value in given]
-        if efforts:
-            return efforts[0]
+        effort = None
+        for knob, value in knobs.items():
+            if value is not None and recall is not None:
+                raise InvalidArgument(f"{operation}: expected {knob} or recall; got both")
+            if value is not None:
+                effort = self._checked_effort(value, knob, operation)
         if recall is None:
-            return self._effort
+            return self._effort if effort is None else effort
         target = check_recall(recall, operation)
         if self._config.spec == "Flat":
             return self._effort  # exact
