@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import subprocess
 import sys
 import threading
@@ -520,7 +521,7 @@ def test_more_filters_than_are_kept() -> None:
         ([0, "a"], "where as SQL text"),
         (type("IDSelectorOdd", (), {})(), "one of FAISS's selectors"),
     ],
-    ids=str,
+    ids=lambda value: re.sub(" at 0x[0-9a-f]+", "", str(value)),  # the same names in every process
 )
 def test_errors(filters: Filters, where: Any, message: str) -> None:
     with pytest.raises(TessellaError, match=message) as caught:
