@@ -56,7 +56,12 @@ def ours(x: Any, q: Any) -> Iterator[Entry]:
             where = index.filter(mask)
             for effort in efforts:
                 more = {knob: effort} if knob else {}
-                yield lambda more=more: index.search(q, K, where=where, threads=1, **more).ids  # type: ignore[misc]
+
+                def search(more: dict[str, int] = more) -> Ids:
+                    found: Ids = index.search(q, K, where=where, threads=1, **more).ids
+                    return found
+
+                yield search
 
         yield Entry(spec, searches)
 
@@ -85,7 +90,12 @@ def theirs(x: Any, q: Any) -> Iterator[Entry]:
             selector = faiss.IDSelectorBitmap(bits) if few is None else faiss.IDSelectorArray(few)
             for effort in efforts:
                 params = parameters(selector, effort)
-                yield lambda params=params: index.search(q, K, params=params)[1]  # type: ignore[misc]
+
+                def search(params: Any = params) -> Ids:
+                    found: Ids = index.search(q, K, params=params)[1]
+                    return found
+
+                yield search
 
         yield Entry(name, searches)
 

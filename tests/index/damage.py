@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+import tessella as ts
 from tests.fuzz.mutations import join, repaired, split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,3 +65,14 @@ def put(at: int, value: float) -> Callable[[Any], Any]:
         return array
 
     return change
+
+
+def assert_refused(path: Path, tensors: dict[str, Callable[[Any], Any]], config: dict[str, Any], message: str) -> None:
+    """A file of 200 rows loads as it is, and once changed is refused by this message, mapped or not."""
+    rewritten(path)
+    assert len(ts.Index.load(path)) == 200
+    rewritten(path, tensors, config)
+    for mmap in (False, True):
+        with pytest.raises(ts.FormatError) as caught:
+            ts.Index.load(path, mmap=mmap)
+        assert message in str(caught.value) and str(path) in str(caught.value)

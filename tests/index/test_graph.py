@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,22 +11,10 @@ import numpy.typing as npt
 import pytest
 
 import tessella as ts
+from tests.index.cases import METRICS, SURE, drawer
 
 Floats = npt.NDArray[np.float32]
 SPECS = ["Graph32,B1+U8", "Graph64,B1+N4+F16", "Graph32,U8", "Graph32"]
-METRICS = ["cosine", "ip", "l2"]
-SURE = 10.0  # error bounds that no code of these tests exceeds
-
-
-def drawer(rng: np.random.Generator, dim: int, clusters: int = 60, spread: float = 0.9) -> Callable[[int], Floats]:
-    """Draws rows about fixed centres: queries and rows of one kind."""
-    centres = rng.standard_normal((clusters, dim))
-
-    def draw(n: int) -> Floats:
-        noise = spread * rng.standard_normal((n, dim))
-        return (centres[rng.integers(clusters, size=n)] + noise).astype(np.float32)
-
-    return draw
 
 
 def made(spec: str, x: Floats, metric: str = "cosine", ids: Any = None, threads: int = 1) -> ts.Index:

@@ -16,7 +16,7 @@ import pytest
 
 import tessella as ts
 from tessella.calibration import Calibration, Span, measure
-from tests.index.damage import ROOT, USE, put, rewritten
+from tests.index.damage import ROOT, USE, assert_refused, put, rewritten
 from tests.index.test_graph import (
     METRICS,
     SPECS,
@@ -274,13 +274,7 @@ def test_files_that_contradict_themselves_are_refused(
 ) -> None:
     path = tmp_path / "index"
     made("Graph32,B1+U8", rng.standard_normal((200, 24)).astype(np.float32)).save(path)
-    rewritten(path)
-    assert len(ts.Index.load(path)) == 200
-    rewritten(path, tensors, config)
-    for mmap in (False, True):
-        with pytest.raises(ts.FormatError) as caught:
-            ts.Index.load(path, mmap=mmap)
-        assert message in str(caught.value) and str(path) in str(caught.value)
+    assert_refused(path, tensors, config, message)
 
 
 def lanes(change: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:

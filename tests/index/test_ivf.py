@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tessella as ts
-from tests.index.ivf_cases import METRICS, SPECS, SURE, assert_same_results, drawer, found_share, homes, made
+from tests.index.cases import METRICS, SPECS, SURE, assert_same_results, drawer, found_share, homes, made
 
 # ---- what a search finds
 

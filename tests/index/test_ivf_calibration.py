@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 import tessella as ts
-from tests.index.ivf_cases import Floats, drawer, found_share, made
+from tests.index.cases import Floats, drawer, found_share, made
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import tessella as ts
-from tests.index.damage import ROOT, USE, put, rewritten
-from tests.index.ivf_cases import SPECS, assert_same_results, drawer, made
+from tests.index.cases import SPECS, assert_same_results, drawer, made
+from tests.index.damage import ROOT, USE, assert_refused, put, rewritten
 
 
 @pytest.mark.parametrize("way", ["load", "mmap", "pickle"])
@@ -113,13 +113,7 @@ def test_files_that_contradict_themselves_are_refused(
 ) -> None:
     path = tmp_path / "index"
     made("IVF4+SOAR,B1+U8", rng.standard_normal((200, 24)).astype(np.float32)).save(path)
-    rewritten(path)
-    assert len(ts.Index.load(path)) == 200
-    rewritten(path, tensors, config)
-    for mmap in (False, True):
-        with pytest.raises(ts.FormatError) as caught:
-            ts.Index.load(path, mmap=mmap)
-        assert message in str(caught.value) and str(path) in str(caught.value)
+    assert_refused(path, tensors, config, message)
 
 
 LIMITED = """

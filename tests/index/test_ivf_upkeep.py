@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tessella as ts
-from tests.index.ivf_cases import SPECS, SURE, assert_same_results, drawer, homes, made
+from tests.index.cases import SPECS, SURE, assert_same_results, drawer, homes, made
 
 
 @pytest.mark.parametrize("spec", SPECS)

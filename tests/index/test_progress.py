@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tessella as ts
-from tests.index.ivf_cases import Floats, assert_same_results
+from tests.index.cases import Floats, assert_same_results
 
 BUILT = [("IVF16,B1+U8", 700), ("Flat,PQ4x4", 700), ("Graph32,B1+U8", 700), ("Graph32,U8", 5000)]  # one leaf, several
 

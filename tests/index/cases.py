@@ -1,4 +1,4 @@
-"""Specs, rows and comparisons that the tests of the inverted file share."""
+"""Specs, rows and comparisons that the tests of inverted files and graphs share."""
 
 from __future__ import annotations
 
