@@ -227,15 +227,20 @@ void scalar_query(const float* q, std::size_t padded, ScalarQuery* out) {
   auto* digits = reinterpret_cast<std::int8_t*>(out->words);
   std::int32_t word_sum = 0, byte_sum = 0;
   for (std::size_t j = 0; j < padded; j += kGroup) {
+    // A group's digits in arrays of its own: the compiler then knows that no store changes the query.
+    alignas(64) std::int8_t high[kGroup], low[kGroup], bytes[kGroup];
     for (std::size_t i = 0; i < kGroup; ++i) {
       const std::int32_t word = round_small(q[j + i] * to_word), byte = round_small(q[j + i] * to_byte);
-      const std::int32_t high = (word + (1 << kDigitBits) / 2) >> kDigitBits;
-      digits[2 * j + i] = static_cast<std::int8_t>(high);
-      digits[2 * j + kGroup + i] = static_cast<std::int8_t>(word - (high << kDigitBits));
-      out->bytes[j + i] = static_cast<std::int8_t>(byte);
+      const std::int32_t upper = (word + (1 << kDigitBits) / 2) >> kDigitBits;
+      high[i] = static_cast<std::int8_t>(upper);
+      low[i] = static_cast<std::int8_t>(word - (upper << kDigitBits));
+      bytes[i] = static_cast<std::int8_t>(byte);
       word_sum += word;
       byte_sum += byte;
     }
+    __builtin_memcpy(digits + 2 * j, high, kGroup);
+    __builtin_memcpy(digits + 2 * j + kGroup, low, kGroup);
+    __builtin_memcpy(out->bytes + j, bytes, kGroup);
   }
   out->word_step = largest / largest_word;
   out->byte_step = largest / largest_byte;

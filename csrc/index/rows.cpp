@@ -8,6 +8,7 @@
 #include "common/convert.h"
 #include "common/parallel.h"
 #include "common/random.h"
+#include "common/sums.h"
 #include "tessella/errors.h"
 
 namespace tessella {
@@ -186,8 +187,7 @@ Prepared Rows::prepared(const float* x, std::size_t n) const {
   std::vector<float> rows(x, x + n * config_.dim);
   for (std::size_t i = 0; i < n; ++i) {
     float* row = rows.data() + i * config_.dim;
-    double norm2 = 0.0;
-    for (std::size_t j = 0; j < config_.dim; ++j) norm2 += double{row[j]} * row[j];
+    const double norm2 = dot(row, row, config_.dim);
     if (norm2 == 0.0) continue;  // a zero row stays zero and scores 0 with everything
     const double inverse = 1.0 / std::sqrt(norm2);
     for (std::size_t j = 0; j < config_.dim; ++j) row[j] = static_cast<float>(row[j] * inverse);

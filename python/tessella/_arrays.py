@@ -24,6 +24,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "bf16": np.dtype(np.uint16),  # NumPy has no bfloat16 of its own: the bits travel as uint16
     "u8": np.dtype(np.uint8),
 }
+_F32 = DTYPES["f32"]  # there is one object of it, of native order
 LONG_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "u8": "uint8"}
 _DLPACK_CPU = 1
 
@@ -35,10 +36,11 @@ class Input(NamedTuple):
     kind: str
     single: bool  # one row came as a one-dimensional array
     torch: bool  # results go back as torch tensors
+    plain: bool = False  # known to be ready
 
     @property
     def n(self) -> int:
-        return int(self.source.shape[0])
+        return len(self.source)
 
     @property
     def d(self) -> int:
@@ -47,12 +49,12 @@ class Input(NamedTuple):
     @property
     def ready(self) -> bool:
         """Whether the kernels can read `source` as it lies."""
-        return _is_ready(self.source, self.kind)
+        return self.plain or _is_ready(self.source, self.kind)
 
     @property
     def array(self) -> Array:
         """All rows, C-contiguous and of the kind's type: the source itself where it is that already."""
-        return _ready(self.source, self.kind)
+        return self.source if self.plain else _ready(self.source, self.kind)
 
 
 def as_rows(
@@ -60,7 +62,7 @@ def as_rows(
 ) -> Input:
     """Checks that `x` holds rows of `dim` numbers of one of the `dtypes`; one row may be one-dimensional."""
     if type(x) is np.ndarray and _is_plain(x, dim):
-        return Input(x, "f32", False, False)
+        return Input(x, "f32", False, False, True)
     source, bf16 = _host_array(x, name, operation)
     kind = "bf16" if bf16 else _kind(source.dtype)
     if kind is None or kind not in dtypes:
@@ -77,7 +79,7 @@ def as_rows(
 
 def _is_plain(x: Array, dim: int | None) -> bool:
     """Whether the array is what most callers pass, so that nothing else has to be looked at."""
-    return x.ndim == 2 and x.shape[1] == dim and x.dtype == np.float32 and x.flags.carray and x.dtype.isnative
+    return x.ndim == 2 and x.shape[1] == dim and x.dtype is _F32 and x.flags.carray
 
 
 def row_slices(rows: Input, rows_per_slice: int) -> Iterator[Array]:

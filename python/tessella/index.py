@@ -458,7 +458,7 @@ class Index:
         Under a filter: whatever is cheapest for so many matches, at most that of scoring each of them; see `explain`.
         """
         rows = as_rows(q, "q", "search", self._dim)
-        effort = self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "search")
+        effort = self._effort_of(nprobe, ef, recall, "search")
         if where is None and with_attributes is None:
             return self._hits(self._search(rows, k, threads, epsilon, effort), rows)
         with self._filtering.turns.reading():
@@ -505,7 +505,7 @@ class Index:
 estimates={})
         """
         rows = as_rows(q, "q", "explain", self._dim)
-        effort = self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "explain")
+        effort = self._effort_of(nprobe, ef, recall, "explain")
         with self._filtering.still(where):
             restriction = self._filtering.restriction(where, rows.n)
             parts = self._search(rows, k, 1, epsilon, effort, "explain", restriction)
@@ -574,7 +574,7 @@ estimates={})
         if limit != limit:
             raise InvalidArgument("range_search: expected a threshold; got NaN")
         effort, bound = (
-            self._effort_of({"nprobe": nprobe, "ef": ef}, recall, "range_search"),
+            self._effort_of(nprobe, ef, recall, "range_search"),
             _bound(epsilon, "range_search"),
         )
         with self._filtering.still(where):
@@ -633,9 +633,11 @@ estimates={})
         wanted = whole_number(k, 1, "k", operation)
         count = resolve_threads(threads, operation)
         bound = _bound(epsilon, operation)
-        pieces = [rows.array] if rows.n <= _SLICE_QUERIES else row_slices(rows, _SLICE_QUERIES)
+        if rows.n <= _SLICE_QUERIES:
+            some = None if restriction is None else restriction.of(0, rows.n)
+            return [self._structure.search(as_float32(rows.array, rows.kind), wanted, bound, effort, count, some)]
         found, first = [], 0
-        for piece in pieces:
+        for piece in row_slices(rows, _SLICE_QUERIES):
             some = None if restriction is None else restriction.of(first, first + len(piece))
             found.append(self._structure.search(as_float32(piece, rows.kind), wanted, bound, effort, count, some))
             first += len(piece)
@@ -652,15 +654,16 @@ estimates={})
             raise InvalidArgument(f"{operation}: expected {knob} with {lacks.format(repr(self.spec))}")
         return min(value, 1 << 32)
 
-    def _effort_of(self, knobs: dict[str, int | None], recall: float | None, operation: str) -> int:
+    def _effort_of(self, nprobe: int | None, ef: int | None, recall: float | None, operation: str) -> int:
         effort = None
-        for knob, value in knobs.items():
-            if value is not None and recall is not None:
-                raise InvalidArgument(f"{operation}: expected {knob} or recall; got both")
-            if value is not None:
-                effort = self._checked_effort(value, knob, operation)
+        if nprobe is not None:
+            effort = self._checked_effort(nprobe, "nprobe", operation)
+        if ef is not None:
+            effort = self._checked_effort(ef, "ef", operation)
         if recall is None:
             return self._effort if effort is None else effort
+        if effort is not None:
+            raise InvalidArgument(f"{operation}: expected {self._structure.knob} or recall; got both")
         target = check_recall(recall, operation)
         if self._config.spec == "Flat":
             return self._effort  # exact
