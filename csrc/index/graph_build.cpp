@@ -35,6 +35,7 @@ GraphBuild::GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::
       values_(n_ * padded_),
       order_(n_),
       near_(n_),
+      far_(n_),
       edges_(n_),
       progress_(std::move(progress)) {
   std::iota(order_.begin(), order_.end(), 0u);
@@ -112,13 +113,16 @@ void GraphBuild::search_leaves() {
   order_ = leaves.order();
   for_rows([&](std::size_t first, std::size_t last) {
     std::vector<std::uint32_t> rows;
-    for (std::size_t p = first; p < last; ++p) {
-      const auto found = leaves.found(order_[p]);
+    const auto take = [&](std::uint32_t row, std::span<const std::uint32_t> found, std::vector<Near>& near) {
       rows.assign(found.begin(), found.end());
       std::sort(rows.begin(), rows.end());
       rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
       while (!rows.empty() && rows.back() == kNoRow) rows.pop_back();
-      measure(order_[p], rows);
+      measure(row, rows, near);
+    };
+    for (std::size_t p = first; p < last; ++p) {
+      take(order_[p], leaves.found(order_[p]), near_[order_[p]]);
+      take(order_[p], leaves.found_sampled(order_[p]), far_[order_[p]]);
     }
   });
 }
@@ -145,19 +149,18 @@ void GraphBuild::join() {
           if (row != kNoRow && seen.insert(row)) rows.push_back(row);
         }
       }
-      measure(i, rows);
+      measure(i, rows, near_[i]);
     }
   });
 }
 
 // The nearest of these rows become candidates.
-void GraphBuild::measure(std::size_t row, const std::vector<std::uint32_t>& rows) {
+void GraphBuild::measure(std::size_t row, const std::vector<std::uint32_t>& rows, std::vector<Near>& near) {
   std::vector<const void*> at;
   for (const std::uint32_t each : rows) at.push_back(values(each));
   std::vector<float> similarities(rows.size());
   kernels_.exact_score({values(row), nullptr, ScalarType::kF32, padded_, Metric::kL2, nullptr, rows.size(),
                         similarities.data(), at.data()});
-  auto& near = near_[row];
   for (std::size_t i = 0; i < rows.size(); ++i) near.push_back({std::max(0.0f, -similarities[i]), rows[i]});
   std::sort(near.begin(), near.end());
   if (near.size() > kMostNear) near.resize(kMostNear);
@@ -186,7 +189,12 @@ void GraphBuild::choose_from(std::size_t row, const std::vector<Near>& candidate
 void GraphBuild::choose() {
   for_rows([&](std::size_t first, std::size_t last) {
     std::vector<Neighbour> work;
-    for (std::size_t p = first; p < last; ++p) choose_from(order_[p], near_[order_[p]], work);
+    for (std::size_t p = first; p < last; ++p) {
+      auto& near = near_[order_[p]];
+      near.insert(near.end(), far_[order_[p]].begin(), far_[order_[p]].end());
+      drop_repeats(near);
+      choose_from(order_[p], near, work);
+    }
   });
 }
 

@@ -36,7 +36,7 @@ class GraphBuild {
   void search_all();
   void search_leaves();
   void join();
-  void measure(std::size_t row, const std::vector<std::uint32_t>& rows);
+  void measure(std::size_t row, const std::vector<std::uint32_t>& rows, std::vector<Near>& near);
   static void drop_repeats(std::vector<Near>& near);
   void choose();
   void choose_from(std::size_t row, const std::vector<Near>& candidates, std::vector<Neighbour>& work);
@@ -54,6 +54,7 @@ class GraphBuild {
   std::vector<float> values_;            // (n, padded) residuals
   std::vector<std::uint32_t> order_;     // rows that are near each other one after another: they share neighbours
   std::vector<std::vector<Near>> near_;  // candidates of each row, nearest first
+  std::vector<std::vector<Near>> far_;   // more of them, from a sample of the rows
   std::vector<Edges> edges_;
 
   GraphProgress progress_;

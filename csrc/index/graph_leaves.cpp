@@ -18,6 +18,8 @@ constexpr std::size_t kLeafRows = 1000;  // of a leaf, on average
 constexpr std::size_t kMostLeafRows = 4096;
 constexpr std::size_t kFanout = 8;        // leaves that a row lies in
 constexpr std::size_t kNear = 16;         // rows that a row takes from each leaf
+constexpr std::size_t kSampleOf = 32;     // one row of so many belongs to the sample
+constexpr std::size_t kNearSampled = 4;   // rows of the sample that a row takes from each leaf
 constexpr std::size_t kSliceRows = 8192;  // rows that look for their leaves together
 
 constexpr std::size_t kSampled = 4;  // of so many estimates one is looked at for a first threshold
@@ -59,9 +61,15 @@ struct GraphLeaves::Work {
 
 GraphLeaves::GraphLeaves(KernelsFn table, const float* values, std::size_t n, std::size_t padded, std::uint64_t seed,
                          std::size_t threads)
-    : kernels_(table()), values_(values), n_(n), padded_(padded), found_(n * kFanout * kNear, kNoRow) {
+    : kernels_(table()),
+      values_(values),
+      n_(n),
+      padded_(padded),
+      found_(n * kFanout * kNear, kNoRow),
+      sampled_(n * kFanout * kNearSampled, kNoRow) {
   fill(table, seed, threads);
   split_large();
+  sample();
 }
 
 // Each row goes to its kFanout nearest leaders.
@@ -96,15 +104,28 @@ void GraphLeaves::split_large() {
   for (const Leaf& leaf : leaves_) {
     const std::size_t count = (leaf.members.size() + kMostLeafRows - 1) / kMostLeafRows;
     for (std::size_t p = 0; p < count; ++p) {
-      parts.push_back({leaf.leader, {}});
+      parts.push_back({leaf.leader, {}, {}});
       for (std::size_t i = p; i < leaf.members.size(); i += count) parts.back().members.push_back(leaf.members[i]);
     }
   }
   leaves_ = std::move(parts);
 }
 
+// The same rows in every leaf.
+void GraphLeaves::sample() {
+  for (Leaf& leaf : leaves_) {
+    for (std::uint32_t i = 0; i < leaf.members.size(); ++i) {
+      if (splitmix64(leaf.members[i].row) % kSampleOf == 0) leaf.sampled.push_back(i);
+    }
+  }
+}
+
 std::span<const std::uint32_t> GraphLeaves::found(std::size_t row) const {
   return {found_.data() + row * kFanout * kNear, kFanout * kNear};
+}
+
+std::span<const std::uint32_t> GraphLeaves::found_sampled(std::size_t row) const {
+  return {sampled_.data() + row * kFanout * kNearSampled, kFanout * kNearSampled};
 }
 
 std::vector<std::uint32_t> GraphLeaves::order() const {
@@ -152,6 +173,7 @@ void GraphLeaves::search(std::size_t l) {
     kernels_.graph_scan({work.blocks.data(), work.estimates.size(), padded_, &query, -work.norms2[i], 1.0f,
                          work.estimates.data(), work.reach.data()});
     pick(leaf, i, work);
+    pick_sampled(leaf, i, work);
   }
 }
 
@@ -177,6 +199,20 @@ void GraphLeaves::pick(const Leaf& leaf, std::size_t self, Work& work) {
   std::nth_element(work.picked.begin(), work.picked.begin() + static_cast<std::ptrdiff_t>(wanted), work.picked.end(),
                    better);
   std::uint32_t* to = found_.data() + (leaf.members[self].row * kFanout + leaf.members[self].place) * kNear;
+  for (std::size_t i = 0; i < wanted; ++i) to[i] = work.picked[i].row;
+}
+
+void GraphLeaves::pick_sampled(const Leaf& leaf, std::size_t self, Work& work) {
+  work.picked.clear();
+  for (const std::uint32_t i : leaf.sampled) {
+    const bool number = work.estimates[i] >= -std::numeric_limits<float>::infinity();
+    if (number && i != self) work.picked.push_back({work.estimates[i], leaf.members[i].row});
+  }
+  const std::size_t wanted = std::min(kNearSampled, work.picked.size());
+  std::nth_element(work.picked.begin(), work.picked.begin() + static_cast<std::ptrdiff_t>(wanted), work.picked.end(),
+                   [](const Picked& a, const Picked& b) { return a.estimate > b.estimate; });
+  const Member& own = leaf.members[self];
+  std::uint32_t* to = sampled_.data() + (own.row * kFanout + own.place) * kNearSampled;
   for (std::size_t i = 0; i < wanted; ++i) to[i] = work.picked[i].row;
 }
 

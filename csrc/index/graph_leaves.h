@@ -20,6 +20,8 @@ class GraphLeaves {
   void search(std::size_t leaf);  // leaves may be searched at the same time
   // Row numbers that the searches have found to be near a row, some repeated; kNoRow in between.
   std::span<const std::uint32_t> found(std::size_t row) const;
+  // The same among a sample of all rows: those nearest to a row lie farther out, as what it meets on a walk does.
+  std::span<const std::uint32_t> found_sampled(std::size_t row) const;
   // All rows, those of one leaf one after another.
   std::vector<std::uint32_t> order() const;
 
@@ -31,20 +33,24 @@ class GraphLeaves {
   struct Leaf {
     std::uint32_t leader;
     std::vector<Member> members;
+    std::vector<std::uint32_t> sampled;  // which of the members belong to the sample
   };
   struct Work;
   struct Picked;
 
   void fill(KernelsFn table, std::uint64_t seed, std::size_t threads);
   void split_large();
+  void sample();
   void encode(const Leaf& leaf, Work& work) const;
   void pick(const Leaf& leaf, std::size_t self, Work& work);
+  void pick_sampled(const Leaf& leaf, std::size_t self, Work& work);
 
   const Kernels& kernels_;
   const float* values_;
   std::size_t n_, padded_;
   std::vector<Leaf> leaves_;
-  std::vector<std::uint32_t> found_;  // (n, kFanout, kNear)
+  std::vector<std::uint32_t> found_;    // (n, kFanout, kNear)
+  std::vector<std::uint32_t> sampled_;  // (n, kFanout, kNearSampled)
 };
 
 }  // namespace tessella
