@@ -12,6 +12,9 @@ void exact_score(const ExactScore& job);
 void kmeans_assign(const KmeansAssign& job);
 std::size_t kmeans_assign_scratch(std::size_t n, std::size_t k, std::size_t d);
 
+void maxsim_score(const Maxsim& job);
+std::size_t maxsim_scratch(std::size_t most, std::size_t d, TokenType type);
+
 void rotate_forward(const Rotate& job);
 void rotate_inverse(const Rotate& job);
 

@@ -31,6 +31,11 @@ TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {
 TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(load_16_bytes(p)))};
 }
+// In a register: what is used twice would otherwise be loaded twice, as an operand of both.
+TSL_INLINE F32 held(F32 a) {
+  asm("" : "+x"(a.v));
+  return a;
+}
 TSL_INLINE F32 add(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
 TSL_INLINE F32 sub(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
@@ -73,7 +78,6 @@ TSL_INLINE U8 set_u8(std::uint8_t x) { return {_mm256_set1_epi8(static_cast<char
 TSL_INLINE U8 and_u8(U8 a, U8 b) { return {_mm256_and_si256(a.v, b.v)}; }
 TSL_INLINE U8 or_u8(U8 a, U8 b) { return {_mm256_or_si256(a.v, b.v)}; }
 TSL_INLINE U8 add_u8(U8 a, U8 b) { return {_mm256_add_epi8(a.v, b.v)}; }
-// In a register: what is used twice would otherwise be loaded twice, as an operand of both.
 TSL_INLINE U8 held(U8 a) {
   asm("" : "+x"(a.v));
   return a;
@@ -150,6 +154,33 @@ TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) {
   const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(a[0].v, a[1].v), _mm256_hadd_epi32(a[2].v, a[3].v));
   const __m128i all = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), all);
+}
+
+// Words of 16 bits: no instruction here multiplies two signed bytes, and their own limits could overflow a product's.
+using QueryByte = std::int16_t;
+using TokenByte = std::int16_t;
+constexpr int kLaneDims = 2, kTokenBias = 0;
+struct S32 { __m256i v; };
+struct Lanes { __m256i v; };
+TSL_INLINE S32 load_s32(const std::int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+TSL_INLINE F32 to_f32(S32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
+TSL_INLINE Lanes load_lanes(const QueryByte* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+TSL_INLINE Lanes set_lanes(const TokenByte* p) {
+  std::int32_t both;
+  __builtin_memcpy(&both, p, 4);
+  return {_mm256_set1_epi32(both)};
+}
+TSL_INLINE Lanes held(Lanes a) {
+  asm("" : "+x"(a.v));
+  return a;
+}
+TSL_INLINE S32 add_products(S32 sum, Lanes query, Lanes token) {
+  return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(query.v, token.v))};
+}
+TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) {
+  __m256i* to = reinterpret_cast<__m256i*>(p);
+  _mm256_storeu_si256(to, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(a.v)));
+  _mm256_storeu_si256(to + 1, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(a.v, 1)));
 }
 
 }  // namespace tessella::TSL_LEVEL

@@ -29,6 +29,7 @@ TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {
   const uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
   return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)))};
 }
+TSL_INLINE F32 held(F32 a) { return a; }
 TSL_INLINE F32 add(F32 a, F32 b) { return {vaddq_f32(a.v, b.v)}; }
 TSL_INLINE F32 sub(F32 a, F32 b) { return {vsubq_f32(a.v, b.v)}; }
 TSL_INLINE F32 mul(F32 a, F32 b) { return {vmulq_f32(a.v, b.v)}; }
@@ -131,6 +132,31 @@ TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return vaddvq_s32(a.v); }
 TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) {
   vst1q_s32(sums, vpaddq_s32(vpaddq_s32(a[0].v, a[1].v), vpaddq_s32(a[2].v, a[3].v)));
+}
+
+using QueryByte = std::int16_t;
+using TokenByte = std::int16_t;
+constexpr int kLaneDims = 2, kTokenBias = 0;
+struct S32 { int32x4_t v; };
+struct Lanes { int16x8_t v; };
+TSL_INLINE S32 load_s32(const std::int32_t* p) { return {vld1q_s32(p)}; }
+TSL_INLINE F32 to_f32(S32 a) { return {vcvtq_f32_s32(a.v)}; }
+TSL_INLINE Lanes load_lanes(const QueryByte* p) { return {vld1q_s16(p)}; }
+TSL_INLINE Lanes set_lanes(const TokenByte* p) {
+  std::int32_t both;
+  __builtin_memcpy(&both, p, 4);
+  return {vreinterpretq_s16_s32(vdupq_n_s32(both))};
+}
+TSL_INLINE Lanes held(Lanes a) { return a; }
+TSL_INLINE S32 add_products(S32 sum, Lanes query, Lanes token) {
+  const int32x4_t low = vmull_s16(vget_low_s16(query.v), vget_low_s16(token.v));
+  const int32x4_t high = vmull_high_s16(query.v, token.v);
+  return {vaddq_s32(sum.v, vpaddq_s32(low, high))};
+}
+TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) {
+  const int8x16_t bytes = vreinterpretq_s8_u8(a.v);
+  vst1q_s16(p, vmovl_s8(vget_low_s8(bytes)));
+  vst1q_s16(p + 8, vmovl_s8(vget_high_s8(bytes)));
 }
 
 }  // namespace tessella::TSL_LEVEL

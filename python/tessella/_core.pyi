@@ -24,6 +24,7 @@ __all__: list[str] = [
     "graph_scan",
     "kmeans_assign",
     "kmeans_train",
+    "maxsim_score",
     "num_threads",
     "pin_isa",
     "pq_encode",
@@ -322,6 +323,23 @@ def kmeans_train(
 ) -> tuple[typing.Any, ...]:
     """
     Rows (n, d) -> centroids (k, d) and the mean cost before each iteration.
+    """
+
+def maxsim_score(
+    queries: numpy.ndarray,
+    query_scales: numpy.typing.NDArray[numpy.float32] | None,
+    query_offsets: numpy.typing.NDArray[numpy.int64],
+    tokens: numpy.ndarray,
+    type: str,
+    scales: numpy.typing.NDArray[numpy.float32] | None,
+    begins: numpy.typing.NDArray[numpy.int64],
+    ends: numpy.typing.NDArray[numpy.int64],
+    which: numpy.typing.NDArray[numpy.int64] | None,
+    *,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    MaxSim (nq, count) of queries (Q, d) and documents of tokens (T, d): all, or of each query those in `which`.
     """
 
 def num_threads() -> int:

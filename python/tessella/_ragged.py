@@ -7,6 +7,7 @@ copied together. A document without tokens is a document. torch is never importe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,10 @@ class Ragged(NamedTuple):
         """Tokens of each document (n,)."""
         lengths: npt.NDArray[np.int64] = np.diff(self.offsets)
         return lengths
+
+    def like(self, array: Array) -> Any:
+        """`array` in the kind of the input: torch for torch, else NumPy."""
+        return sys.modules["torch"].from_numpy(array) if self.torch else array
 
     def part(self, first: int, last: int) -> Ragged:
         """Documents first to last - 1, over the same memory."""

@@ -6,6 +6,7 @@
 #include "tessella/exact.h"
 #include "tessella/graph.h"
 #include "tessella/kmeans.h"
+#include "tessella/maxsim.h"
 #include "tessella/pq.h"
 #include "tessella/rabitq.h"
 #include "tessella/rotate.h"
@@ -22,6 +23,9 @@ struct Kernels {
 
   KmeansAssignFn kmeans_assign;
   KmeansScratchFn kmeans_assign_scratch;
+
+  MaxsimFn maxsim_score;
+  MaxsimScratchFn maxsim_scratch;
 
   RotateFn rotate_forward;
   RotateFn rotate_inverse;
