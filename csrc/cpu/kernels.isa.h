@@ -45,4 +45,7 @@ void pq_pack(const float* table, std::size_t m, PqPacked* out);
 void pq_scan(const PqScan& job);
 void pq_sum(const PqSum& job);
 
+void fde_encode(const FdeEncode& job);
+std::size_t fde_encode_scratch(const FdeEncode& job);
+
 }  // namespace tessella::TSL_LEVEL

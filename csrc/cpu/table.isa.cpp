@@ -39,6 +39,8 @@ Kernels kernel_table() {
   table.pq_pack = pq_pack;
   table.pq_scan = pq_scan;
   table.pq_sum = pq_sum;
+  table.fde_encode = fde_encode;
+  table.fde_encode_scratch = fde_encode_scratch;
   return table;
 }
 

@@ -58,6 +58,30 @@ TSL_INLINE F32 hadamard(F32 a) {
   a.v = _mm256_fmadd_ps(a.v, two, _mm256_permute_ps(a.v, 0x4e));
   return {_mm256_fmadd_ps(a.v, four, _mm256_permute2f128_ps(a.v, a.v, 0x01))};
 }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
+// Squares of two, then of four within each half, then the halves.
+TSL_INLINE void transpose(F32 (&rows)[kF32Lanes]) {
+  __m256 twos[8], fours[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    twos[2 * i] = _mm256_unpacklo_ps(rows[2 * i].v, rows[2 * i + 1].v);
+    twos[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i].v, rows[2 * i + 1].v);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    fours[i] = _mm256_shuffle_ps(twos[i], twos[i + 2], 0x44);
+    fours[i + 1] = _mm256_shuffle_ps(twos[i], twos[i + 2], 0xee);
+    fours[i + 2] = _mm256_shuffle_ps(twos[i + 1], twos[i + 3], 0x44);
+    fours[i + 3] = _mm256_shuffle_ps(twos[i + 1], twos[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    rows[i].v = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
+    rows[i + 4].v = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
+  }
+}
 TSL_INLINE float reduce_add(F32 a) {
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   half = _mm_add_ps(half, _mm_movehl_ps(half, half));

@@ -58,6 +58,25 @@ TSL_INLINE F32 hadamard(F32 a) {
   a.v = stage(a.v, 0xf0f0, _mm512_shuffle_f32x4(a.v, a.v, 0xb1));
   return {stage(a.v, 0xff00, _mm512_shuffle_f32x4(a.v, a.v, 0x4e))};
 }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
+// Four perfect shuffles: each interleaves a vector of the first half with its fellow of the second.
+TSL_INLINE void transpose(F32 (&rows)[kF32Lanes]) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#pragma GCC unroll 4
+  for (int round = 0; round < 4; ++round) {
+    __m512 shuffled[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      shuffled[2 * i] = _mm512_permutex2var_ps(rows[i].v, low, rows[i + 8].v);
+      shuffled[2 * i + 1] = _mm512_permutex2var_ps(rows[i].v, high, rows[i + 8].v);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) rows[i].v = shuffled[i];
+  }
+}
 TSL_INLINE float reduce_add(F32 a) {
   const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
   __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

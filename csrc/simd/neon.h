@@ -48,6 +48,15 @@ TSL_INLINE F32 hadamard(F32 a) {
   a.v = vfmaq_f32(vrev64q_f32(a.v), a.v, vld1q_f32(one));
   return {vfmaq_f32(vextq_f32(a.v, a.v, 2), a.v, vld1q_f32(two))};
 }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
+TSL_INLINE void transpose(F32 (&rows)[kF32Lanes]) {
+  const float32x4_t even = vzip1q_f32(rows[0].v, rows[2].v), even_high = vzip2q_f32(rows[0].v, rows[2].v);
+  const float32x4_t odd = vzip1q_f32(rows[1].v, rows[3].v), odd_high = vzip2q_f32(rows[1].v, rows[3].v);
+  rows[0].v = vzip1q_f32(even, odd);
+  rows[1].v = vzip2q_f32(even, odd);
+  rows[2].v = vzip1q_f32(even_high, odd_high);
+  rows[3].v = vzip2q_f32(even_high, odd_high);
+}
 TSL_INLINE float reduce_add(F32 a) {
   const float32x2_t half = vadd_f32(vget_low_f32(a.v), vget_high_f32(a.v));
   return vget_lane_f32(half, 0) + vget_lane_f32(half, 1);

@@ -93,6 +93,16 @@ TSL_INLINE F32 hadamard(F32 a) {
   const float s = a.v[0] + a.v[1], t = a.v[0] - a.v[1], u = a.v[2] + a.v[3], w = a.v[2] - a.v[3];
   return F32{{s + u, t + w, s - u, t - w}};
 }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) { TSL_EACH(i, kF32Lanes) p[i] = f16_from_float(a.v[i]); }
+TSL_INLINE void transpose(F32 (&rows)[kF32Lanes]) {
+  TSL_EACH(i, kF32Lanes) {
+    TSL_EACH(j, i) {
+      const float above = rows[j].v[i];
+      rows[j].v[i] = rows[i].v[j];
+      rows[i].v[j] = above;
+    }
+  }
+}
 TSL_INLINE float reduce_add(F32 a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 TSL_INLINE std::uint32_t ge_mask(F32 a, F32 b) {
   std::uint32_t mask = 0;

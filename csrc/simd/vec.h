@@ -5,6 +5,7 @@
 //                            add sub mul fma(a,b,c)=a*b+c min_f32 max_f32 reduce_add ge_mask store_round_u8
 //                            where_greater(a, b, yes, no), lane by lane
 //                            negate_where(x, lane mask) hadamard (Walsh-Hadamard transform of the lanes) held
+//                            store_f16 (nearest even) transpose (kF32Lanes vectors, as rows of a square)
 //   U8   kU8Lanes bytes      load_u8 store_u8 set_u8 and_u8 or_u8 add_u8 low_nibbles high_nibbles
 //                            held (in a register, not loaded again for each use)
 //                            lookup16 (each 16-byte lane looks up in its own 16 entries)

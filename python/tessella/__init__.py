@@ -24,6 +24,7 @@ from tessella.errors import (
     TessellaError,
     UnsupportedType,
 )
+from tessella.fde import FDE
 from tessella.filters.conditions import field
 from tessella.index import Hits, Index, RangeHits
 from tessella.kmeans import KMeans
@@ -33,6 +34,7 @@ from tessella.rabitq import RaBitQuantizer
 from tessella.scalar import ScalarQuantizer
 
 __all__ = [
+    "FDE",
     "BinaryQuantizer",
     "Calibration",
     "CudaError",

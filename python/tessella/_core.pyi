@@ -12,6 +12,7 @@ import numpy.typing
 
 __all__: list[str] = [
     "N4_GRID",
+    "FdeMatrices",
     "FlatIndex",
     "GraphIndex",
     "IvfIndex",
@@ -20,6 +21,7 @@ __all__: list[str] = [
     "binary_dot",
     "binary_encode",
     "binary_hamming",
+    "fde_encode",
     "graph_encode",
     "graph_scan",
     "kmeans_assign",
@@ -46,6 +48,23 @@ __all__: list[str] = [
     "scalar_query",
     "set_num_threads",
 ]
+
+class FdeMatrices:
+    """
+    The matrices of an encoding.
+    """
+    def __init__(
+        self,
+        hyperplanes: numpy.typing.NDArray[numpy.float32],
+        *,
+        p: typing.SupportsInt | typing.SupportsIndex,
+        matrix: numpy.typing.NDArray[numpy.float32] | None = None,
+        index: numpy.typing.NDArray[numpy.uint32] | None = None,
+        signs: numpy.typing.NDArray[numpy.float32] | None = None,
+        final_dim: typing.SupportsInt | typing.SupportsIndex = 0,
+        final_index: numpy.typing.NDArray[numpy.uint32] | None = None,
+        final_signs: numpy.typing.NDArray[numpy.float32] | None = None,
+    ) -> None: ...
 
 class FlatIndex:
     """
@@ -275,6 +294,21 @@ def binary_hamming(
 ) -> numpy.typing.NDArray[numpy.int32]:
     """
     Differing bits of codes (nq, bytes) and codes (n, bytes) -> (nq, n).
+    """
+
+def fde_encode(
+    tokens: numpy.typing.NDArray[numpy.float32] | numpy.typing.NDArray[numpy.uint16],
+    kind: str,
+    offsets: numpy.typing.NDArray[numpy.int64],
+    matrices: FdeMatrices,
+    *,
+    queries: bool,
+    fill: str,
+    out: numpy.typing.NDArray[numpy.float32] | numpy.typing.NDArray[numpy.uint16],
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Encodings of queries or documents, tokens (T, d) float32, float16 or bfloat16 (as uint16), into out (n, dim), float32 or float16 (as uint16).
     """
 
 def graph_encode(

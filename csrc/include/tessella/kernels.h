@@ -4,6 +4,7 @@
 
 #include "tessella/binary.h"
 #include "tessella/exact.h"
+#include "tessella/fde.h"
 #include "tessella/graph.h"
 #include "tessella/kmeans.h"
 #include "tessella/maxsim.h"
@@ -54,6 +55,9 @@ struct Kernels {
   PqPackFn pq_pack;
   PqScanFn pq_scan;
   PqSumFn pq_sum;
+
+  FdeEncodeFn fde_encode;
+  FdeScratchFn fde_encode_scratch;
 };
 
 }  // namespace tessella
