@@ -4,6 +4,7 @@
 #include "bind/cuda_exact.h"
 #include "bind/cuda_graph.h"
 #include "bind/cuda_kmeans.h"
+#include "bind/cuda_maxsim.h"
 #include "bind/cuda_pq.h"
 #include "bind/cuda_rabitq.h"
 #include "bind/cuda_rotate.h"
@@ -20,6 +21,7 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   tessella::bind::register_cuda_exact(m);
   tessella::bind::register_cuda_graph(m);
   tessella::bind::register_cuda_kmeans(m);
+  tessella::bind::register_cuda_maxsim(m);
   tessella::bind::register_cuda_pq(m);
   tessella::bind::register_cuda_rabitq(m);
   tessella::bind::register_cuda_rotate(m);

@@ -68,6 +68,13 @@ constexpr int kEncodeRows = 8;  // of a thread, each against 8 codewords at 8 bi
 constexpr int kRotateThreads = 128;                   // a block a row
 constexpr std::size_t kRotateMostDimensions = 40960;  // a row in an A100's shared memory
 
+// MaxSim: a block a document, each warp eight of its tokens at a time, against 32 query tokens. 64 words of staging
+// leave room for eight blocks on a multiprocessor at 128 dimensions.
+constexpr int kMaxsimThreads = 128;
+constexpr int kMaxsimTokens = 8;
+constexpr int kMaxsimDepth = 64;
+constexpr int kMaxsimBlocks = 8;  // to be measured
+
 constexpr int kWalkBlocks = 24;  // walks of a multiprocessor at once, a warp each: as many as leave 80 registers
 
 constexpr int kMergeThreads = 256;   // a block a query

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from tessella import _core
+from tessella import _core, _cuda_maxsim
 from tessella._arrays import Array, as_float32, host_array
 from tessella._backend import resolve_threads, whole_number
+from tessella._cuda_maxsim import on_cuda
 from tessella._ragged import Ragged, as_ragged, check_finite
 from tessella.errors import InvalidArgument, UnsupportedType
 from tessella.index import Hits
@@ -83,6 +84,13 @@ def maxsim(
     """
     count = resolve_threads(threads, "maxsim")
     wanted = None if k is None else whole_number(k, 1, "k", "maxsim")
+    if on_cuda(documents) or on_cuda(queries):
+        if carve is not None:
+            raise UnsupportedType("maxsim: expected carve with queries in CPU memory; carve them there first")
+        found = _cuda_maxsim.maxsim(
+            queries, documents, k=wanted, candidates=candidates, mask=mask, query_mask=query_mask
+        )
+        return found if wanted is None else Hits(*found)
     stored = as_ragged("maxsim", documents, mask=mask, name="documents")
     asked = as_ragged("maxsim", queries, dim=stored.d, mask=query_mask, name="queries")
     check_finite("maxsim", asked, "queries")

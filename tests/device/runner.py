@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.device.exact_cases import Array, Search
 from tests.device.graph_cases import Edges
+from tests.device.maxsim_cases import Inputs
 from tests.device.rabitq_cases import HIT
 
 POISON_BYTES = 256 << 20
@@ -67,6 +68,17 @@ class KmeansRunner(Runner):
     def assign(self, rows: Array, centroids: Array, offsets: Array | None) -> tuple[Array, Array]:
         nearest, similarity = self.door.kmeans_assign(*self.put(rows, centroids, offsets))
         return nearest.cpu().numpy(), similarity.cpu().numpy()
+
+
+class MaxsimRunner(Runner):
+    def score(self, given: Inputs) -> Array:
+        names = ("query_scales", "scales", "which")
+        rows = (given.queries, given.query_offsets, given.tokens, given.begins, given.ends)
+        tensors = self.put(*rows, *(getattr(given, name) for name in names))
+        options = dict(zip(names, tensors[len(rows) :], strict=True))
+        scores = self.door.maxsim_score(*tensors[: len(rows)], **options, coded=given.kind == "n4")
+        result: Array = scores.cpu().numpy()
+        return result
 
 
 class RabitqRunner(Runner):
