@@ -29,6 +29,7 @@ from tessella.filters.conditions import field
 from tessella.index import Hits, Index, RangeHits
 from tessella.kmeans import KMeans
 from tessella.maxsim import maxsim
+from tessella.multivector import MultiVectorHits, MultiVectorIndex
 from tessella.pq import ProductQuantizer
 from tessella.rabitq import RaBitQuantizer
 from tessella.scalar import ScalarQuantizer
@@ -45,6 +46,8 @@ __all__ = [
     "IndexConfig",
     "InvalidArgument",
     "KMeans",
+    "MultiVectorHits",
+    "MultiVectorIndex",
     "ProductQuantizer",
     "RaBitQuantizer",
     "RangeHits",

@@ -60,6 +60,12 @@ class Ragged(NamedTuple):
         begin, end = self.offsets[first], self.offsets[last]
         return self._replace(flat=self.flat[begin:end], offsets=self.offsets[first : last + 1] - begin, single=False)
 
+    def chosen(self, which: npt.NDArray[np.int64]) -> Ragged:
+        """Documents of these numbers, copied together."""
+        pieces = [self.flat[self.offsets[i] : self.offsets[i + 1]] for i in which]
+        flat = np.concatenate(pieces) if pieces else self.flat[:0]
+        return self._replace(flat=flat, offsets=_starts([len(each) for each in pieces]), single=False)
+
     def slices(self, tokens: int = _SLICE_TOKENS) -> Iterator[tuple[int, Ragged]]:
         """(first document, part) in order, each of at most so many tokens or of one document."""
         first = 0

@@ -28,7 +28,7 @@ Arrays = dict[str, Array]
 Self = TypeVar("Self", bound="TokenEncoder")
 
 _DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
-_FILE_DTYPES = {"float32": "F32", "uint32": "U32"}
+FILE_DTYPES = {"float32": "F32", "uint32": "U32"}
 _SLICE_BYTES = 64 << 20  # of rows that stand in memory before they become 1-bit codes
 
 
@@ -89,7 +89,7 @@ class TokenEncoder(ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the encoder, its matrices included, to one safetensors file."""
         settings, arrays = self.state()
-        tensors = [(name, _FILE_DTYPES[x.dtype.name], x.shape, [x]) for name, x in arrays.items()]
+        tensors = [(name, FILE_DTYPES[x.dtype.name], x.shape, [x]) for name, x in arrays.items()]
         _container.write(path, tensors, {"kind": self._kind, "config": json.dumps(settings)})
 
     @classmethod
