@@ -28,12 +28,14 @@ from tessella.fde import FDE
 from tessella.filters.conditions import field
 from tessella.index import Hits, Index, RangeHits
 from tessella.kmeans import KMeans
+from tessella.lemur import LEMUR
 from tessella.pq import ProductQuantizer
 from tessella.rabitq import RaBitQuantizer
 from tessella.scalar import ScalarQuantizer
 
 __all__ = [
     "FDE",
+    "LEMUR",
     "BinaryQuantizer",
     "Calibration",
     "CudaError",
