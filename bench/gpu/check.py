@@ -9,8 +9,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.device import exact_cases, graph_cases, kmeans_cases, pq_cases, rabitq_cases, rotate_cases, scalar_cases
+from tests.device import (
+    exact_cases,
+    fde_cases,
+    graph_cases,
+    kmeans_cases,
+    pq_cases,
+    rabitq_cases,
+    rotate_cases,
+    scalar_cases,
+)
 from tests.device.runner import (
+    FdeRunner,
     GraphRunner,
     KmeansRunner,
     PqRunner,
@@ -33,9 +43,10 @@ def bodies(torch: Any, door: Door) -> list[Body]:
     scalar, rotate, pq = (
         ScalarRunner(torch, door("scalar")), RotateRunner(torch, door("rotate")), PqRunner(torch, door("pq"))
     )  # fmt: skip
-    graph = GraphRunner(torch, door("graph"))
+    graph, fde = GraphRunner(torch, door("graph")), FdeRunner(torch, door("fde"))
     return [
         (exact_cases, lambda case: exact_cases.check(case, search, reference("exact").exact_topk)),
+        (fde_cases, lambda case: fde_cases.check(case, fde.encode, reference("fde"))),
         (graph_cases, lambda case: graph_cases.check(case, graph, reference("graph"), reference("scalar"))),
         (kmeans_cases, lambda case: kmeans_cases.check(case, kmeans.assign)),
         (rabitq_cases, lambda case: rabitq_cases.check(case, rabitq, reference("rabitq"))),

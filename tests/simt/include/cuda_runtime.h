@@ -66,6 +66,7 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
 // One rounding each, and none of them part of an FMA: the emulator is compiled without contraction.
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
