@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.device import (
     exact_cases,
+    fde_cases,
     graph_cases,
     kmeans_cases,
     maxsim_cases,
@@ -20,6 +21,7 @@ from tests.device import (
     scalar_cases,
 )
 from tests.device.runner import (
+    FdeRunner,
     GraphRunner,
     KmeansRunner,
     MaxsimRunner,
@@ -43,9 +45,11 @@ def bodies(torch: Any, door: Door) -> list[Body]:
     scalar, rotate, pq = (
         ScalarRunner(torch, door("scalar")), RotateRunner(torch, door("rotate")), PqRunner(torch, door("pq"))
     )  # fmt: skip
-    graph, maxsim = GraphRunner(torch, door("graph")), MaxsimRunner(torch, door("maxsim"))
+    graph, fde = GraphRunner(torch, door("graph")), FdeRunner(torch, door("fde"))
+    maxsim = MaxsimRunner(torch, door("maxsim"))
     return [
         (exact_cases, lambda case: exact_cases.check(case, search, reference("exact").exact_topk)),
+        (fde_cases, lambda case: fde_cases.check(case, fde.encode, reference("fde"))),
         (graph_cases, lambda case: graph_cases.check(case, graph, reference("graph"), reference("scalar"))),
         (kmeans_cases, lambda case: kmeans_cases.check(case, kmeans.assign)),
         (maxsim_cases, lambda case: maxsim_cases.check(case, maxsim.score, reference("maxsim"))),

@@ -28,6 +28,7 @@ from tessella.fde import FDE
 from tessella.filters.conditions import field
 from tessella.index import Hits, Index, RangeHits
 from tessella.kmeans import KMeans
+from tessella.lemur import LEMUR
 from tessella.maxsim import maxsim
 from tessella.multivector import MultiVectorHits, MultiVectorIndex
 from tessella.pq import ProductQuantizer
@@ -36,6 +37,7 @@ from tessella.scalar import ScalarQuantizer
 
 __all__ = [
     "FDE",
+    "LEMUR",
     "BinaryQuantizer",
     "Calibration",
     "CudaError",

@@ -116,6 +116,22 @@ class ScalarRunner(Runner):
         return codes.cpu().numpy(), scales.cpu().numpy(), norms2.cpu().numpy()
 
 
+class FdeRunner(Runner):
+    def encode(
+        self, tokens: Array, offsets: Array, planes: Array, projection: Any, queries: bool, fill: str, halves: bool
+    ) -> Array:
+        index, signs, p = projection if isinstance(projection, tuple) else (None, None, 0)
+        dense = None if isinstance(projection, tuple) else projection
+        where = None if index is None else index.view("int32")
+        rows, starts, *matrices = self.put(tokens, offsets, planes, dense, where, signs)
+        made = self.door.fde_encode(
+            rows, starts, self.door.Matrices(*matrices, p), queries=queries, fill=fill,
+            dtype="float16" if halves else "float32",
+        )  # fmt: skip
+        out: Array = made.cpu().numpy()
+        return out
+
+
 class PqRunner(Runner):
     def encode(self, rows: Array, bits: int, codebooks: Array, biases: Array) -> Array:
         assert codebooks.shape[2] == 1 << bits
