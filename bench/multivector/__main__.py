@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import machine
 
-PARTS = ("encode", "quality", "sparse")  # modules with rows(options) and line(row)
+PARTS = ("encode", "quality", "sparse", "maxsim", "search")  # modules with rows(options) and line(row)
 HISTORY = Path(__file__).resolve().parents[1] / "history"
 
 
@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=PARTS, metavar="part", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TESSELLA_DATA", "../shared/data")))
     parser.add_argument("--tokens", type=Path, help="SciFact's, from `python -m bench.multivector.scifact`; else LoTTE")
+    parser.add_argument("--sizes", type=int, nargs="+", help="documents of the searches (default: 10,000 and 100,000)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--save", action="store_true", help="append the results to bench/history")
     chosen = parser.parse_args()
@@ -33,14 +34,12 @@ def main() -> None:
 def run(part: str, chosen: argparse.Namespace) -> None:
     """Prints each line as it comes."""
     module = importlib.import_module(f"bench.multivector.{part}")
-    from tessella import _core
-
-    print(f"{machine.cpu_model()}, level {_core.active_isa()}, one thread", flush=True)
+    print(f"{machine.cpu_model()}, level {machine.cpu_level()}, one thread", flush=True)
     common = {
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": machine.commit(),
         "cpu": machine.cpu_model(),
-        "level": _core.active_isa(),
+        "level": machine.cpu_level(),
         "threads": 1,
         "part": part,
     }

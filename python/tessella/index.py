@@ -347,11 +347,12 @@ class Index:
                     done = len(self) - before
                     self._structure.add(x, ids[done : done + len(x)], threads, None)
             except BaseException:
-                with self._filtering.changing():
-                    self._engine.remove(ids[: len(self) - before])
+                done = len(self) - before
+                self._filtering.added(table, done)
+                if done:
+                    self.remove(ids[:done])
                 raise
-            finally:
-                self._filtering.added(table, len(self) - before)
+            self._filtering.added(table, len(self) - before)
 
     def add_batches(
         self,

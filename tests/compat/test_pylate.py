@@ -83,5 +83,5 @@ def test_mistakes_leave_everything_as_it_was(corpus: Corpus, tmp_path: Path) -> 
 def test_names_that_do_not_fit_are_refused(corpus: Corpus, tmp_path: Path, names: str) -> None:
     made(corpus, tmp_path)
     (tmp_path / "colbert" / "documents.json").write_text(names)
-    with pytest.raises(ts.FormatError, match="documents.json"):
+    with pytest.raises(ts.FormatError, match=r"documents\.json"):
         Index(str(tmp_path), "colbert")
