@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -268,20 +269,28 @@ def _features_of(tokens: Floats, features: Floats) -> Floats:
 
 def _best_products(tokens: Floats, offsets: Offsets, samples: Floats) -> Floats:
     """(n, samples): of each sample, the best inner product with a token of each document; 0 without tokens."""
-    filled = np.flatnonzero(np.diff(offsets))
     best = np.zeros((len(offsets) - 1, len(samples)), np.float32)
-    for first in range(0, len(samples) if len(filled) else 0, _TASK_SAMPLES):
+    for first in range(0, len(samples), _TASK_SAMPLES):
         some = slice(first, first + _TASK_SAMPLES)
-        best[filled, some] = np.maximum.reduceat(tokens @ samples[some].T, offsets[filled], axis=0)
+        products = tokens @ samples[some].T
+        for i, rows in _documents(products, offsets):
+            np.max(rows, axis=0, out=best[i, some])
     return best
 
 
 def _summed(rows: Floats, offsets: Offsets) -> Floats:
-    filled = np.flatnonzero(np.diff(offsets))
     sums = np.zeros((len(offsets) - 1, rows.shape[1]), np.float32)
-    if len(filled):
-        sums[filled] = np.add.reduceat(rows, offsets[filled], axis=0)
+    for i, own in _documents(rows, offsets):
+        np.sum(own, axis=0, out=sums[i])
     return sums
+
+
+def _documents(rows: Floats, offsets: Offsets) -> Iterator[tuple[int, Floats]]:
+    """The rows of each document that has any. One by one: reduceat takes 15 times as long."""
+    places = offsets.tolist()
+    for i, (begin, end) in enumerate(pairwise(places)):
+        if end > begin:
+            yield i, rows[begin:end]
 
 
 def _checked(array: Any, shape: tuple[int | None, ...]) -> Floats:
