@@ -81,8 +81,8 @@ class TokenEncoder(ABC):
     ) -> Any:
         """Encodings (n, output_dim) of documents, float32 or float16; `documents` as for `encode_queries`.
 
-        dtype "binary" gives the codes of `binary_quantizer` instead, (n, code_bytes) uint8. A document without tokens
-        becomes zeros.
+        dtype "binary" gives the codes of `binary_quantizer` instead, (n, code_bytes) uint8. Documents may be
+        without tokens: nothing is then like them, whatever the query.
         """
         return self._encoded("encode_documents", documents, mask, out, dtype, threads)
 

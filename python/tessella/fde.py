@@ -54,6 +54,7 @@ class FDE(TokenEncoder):
             then "countsketch" or "none".
 
     output_dim is repetitions * 2^k_sim * projection_dim, 10,240 by default. Scores are about repetitions times MaxSim.
+    A document without tokens becomes zeros.
     Cost of a token: dim * k_sim * repetitions multiply-adds and dim * repetitions additions.
 
     >>> import numpy as np, tessella as ts
