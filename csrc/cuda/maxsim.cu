@@ -27,6 +27,9 @@ namespace {
 constexpr int kWarps = kMaxsimThreads / kWarp;
 constexpr std::uint32_t kPitch = kWarp + 1;  // spreads a query token's words over the banks while they are written
 
+template <TokenType kType>
+constexpr bool kIsWhole = is_whole(kType);
+
 // A dimension, or four of whole numbers.
 template <bool kWhole>
 struct Words {
@@ -109,9 +112,9 @@ __device__ void load_query(typename Words<kWhole>::Word* columns, const Maxsim& 
 
 // The best product of this lane's query token with the document tokens of this warp.
 template <TokenType kType>
-__device__ float best_of_warp(Shared<is_whole(kType)>& shared, const typename Words<is_whole(kType)>::Word* columns,
+__device__ float best_of_warp(Shared<kIsWhole<kType>>& shared, const typename Words<kIsWhole<kType>>::Word* columns,
                               const Maxsim& job, std::int64_t begin, std::int64_t end, std::uint32_t words) {
-  using Word = typename Words<is_whole(kType)>::Word;
+  using Word = typename Words<kIsWhole<kType>>::Word;
   struct alignas(16) Four { Word of[4]; };
   const int lane = lane_index();
   auto& staged = shared.staged[warp_index()];
@@ -144,7 +147,7 @@ __device__ float best_of_warp(Shared<is_whole(kType)>& shared, const typename Wo
     for (int t = 0; t < kMaxsimTokens; ++t) {
       if (tile + t >= end) break;
       float product = static_cast<float>(sums[t]);
-      if (is_whole(kType) && job.scales != nullptr) product = __fmul_rn(product, job.scales[tile + t]);
+      if (kIsWhole<kType> && job.scales != nullptr) product = __fmul_rn(product, job.scales[tile + t]);
       if (product > best) best = product;
     }
   }
@@ -166,14 +169,13 @@ __device__ double sum_of_best(const Shared<kWhole>& shared, const Maxsim& job, s
 }
 
 template <TokenType kType>
-__global__ void __launch_bounds__(kMaxsimThreads) maxsim_documents(const Maxsim job) {
-  constexpr bool kWhole = is_whole(kType);
+__global__ void __launch_bounds__(kMaxsimThreads) maxsim_documents(const Maxsim job, std::uint32_t words) {
+  constexpr bool kWhole = kIsWhole<kType>;
   using Word = typename Words<kWhole>::Word;
   auto& shared = dynamic_shared<Shared<kWhole>>();
   Word* columns = reinterpret_cast<Word*>(&shared + 1);
   const std::size_t query = blockIdx.y;
   const std::int64_t first = job.query_offsets[query], last = job.query_offsets[query + 1];
-  const std::uint32_t words = words_of(job.d, kWhole);
   std::int64_t loaded = -1;
   for (std::size_t i = blockIdx.x; i < job.count; i += gridDim.x) {
     const std::size_t at = query * job.count + i;
@@ -202,12 +204,13 @@ void check_sizes(const Maxsim& job) {
 
 template <TokenType kType>
 void score(const Maxsim& job) {
-  constexpr bool kWhole = is_whole(kType);
+  constexpr bool kWhole = kIsWhole<kType>;
   const auto at_once = static_cast<std::size_t>(multiprocessors()) * kMaxsimBlocks;
   const std::size_t wanted = std::max<std::size_t>(1, kWaves * at_once / job.nq);
   const dim3 grid(static_cast<unsigned>(std::min(job.count, wanted)), static_cast<unsigned>(job.nq));
-  const std::size_t query_bytes = std::size_t{words_of(job.d, kWhole)} * kPitch * 4;
-  launch(maxsim_documents<kType>, grid, kMaxsimThreads, sizeof(Shared<kWhole>) + query_bytes, job.stream, job);
+  const std::uint32_t words = words_of(job.d, kWhole);
+  const std::size_t query_bytes = std::size_t{words} * kPitch * 4;
+  launch(maxsim_documents<kType>, grid, kMaxsimThreads, sizeof(Shared<kWhole>) + query_bytes, job.stream, job, words);
 }
 
 }  // namespace
