@@ -9,10 +9,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.device import exact_cases, graph_cases, kmeans_cases, pq_cases, rabitq_cases, rotate_cases, scalar_cases
+from tests.device import (
+    exact_cases,
+    fde_cases,
+    graph_cases,
+    kmeans_cases,
+    maxsim_cases,
+    pq_cases,
+    rabitq_cases,
+    rotate_cases,
+    scalar_cases,
+)
 from tests.device.runner import (
+    FdeRunner,
     GraphRunner,
     KmeansRunner,
+    MaxsimRunner,
     PqRunner,
     RabitqRunner,
     RotateRunner,
@@ -33,11 +45,14 @@ def bodies(torch: Any, door: Door) -> list[Body]:
     scalar, rotate, pq = (
         ScalarRunner(torch, door("scalar")), RotateRunner(torch, door("rotate")), PqRunner(torch, door("pq"))
     )  # fmt: skip
-    graph = GraphRunner(torch, door("graph"))
+    graph, fde = GraphRunner(torch, door("graph")), FdeRunner(torch, door("fde"))
+    maxsim = MaxsimRunner(torch, door("maxsim"))
     return [
         (exact_cases, lambda case: exact_cases.check(case, search, reference("exact").exact_topk)),
+        (fde_cases, lambda case: fde_cases.check(case, fde.encode, reference("fde"))),
         (graph_cases, lambda case: graph_cases.check(case, graph, reference("graph"), reference("scalar"))),
         (kmeans_cases, lambda case: kmeans_cases.check(case, kmeans.assign)),
+        (maxsim_cases, lambda case: maxsim_cases.check(case, maxsim.score, reference("maxsim"))),
         (rabitq_cases, lambda case: rabitq_cases.check(case, rabitq, reference("rabitq"))),
         (rotate_cases, lambda case: rotate_cases.check(case, rotate.rotate, reference("rotate"))),
         (scalar_cases, lambda case: scalar_cases.check(case, scalar.encode, reference("scalar"))),

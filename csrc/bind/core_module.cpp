@@ -1,10 +1,12 @@
 // tessella._core: a list of register calls.
 #include "bind/binary.h"
 #include "bind/errors.h"
+#include "bind/fde.h"
 #include "bind/flat.h"
 #include "bind/graph.h"
 #include "bind/ivf.h"
 #include "bind/kmeans.h"
+#include "bind/maxsim.h"
 #include "bind/pq.h"
 #include "bind/rabitq.h"
 #include "bind/rotate.h"
@@ -21,7 +23,9 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   tessella::bind::register_scalar(m);
   tessella::bind::register_binary(m);
   tessella::bind::register_pq(m);
+  tessella::bind::register_fde(m);
   tessella::bind::register_kmeans(m);
+  tessella::bind::register_maxsim(m);
   tessella::bind::register_flat(m);
   tessella::bind::register_ivf(m);
   tessella::bind::register_graph(m);

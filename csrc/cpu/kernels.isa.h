@@ -12,6 +12,9 @@ void exact_score(const ExactScore& job);
 void kmeans_assign(const KmeansAssign& job);
 std::size_t kmeans_assign_scratch(std::size_t n, std::size_t k, std::size_t d);
 
+void maxsim_score(const Maxsim& job);
+std::size_t maxsim_scratch(std::size_t most, std::size_t d, TokenType type);
+
 void rotate_forward(const Rotate& job);
 void rotate_inverse(const Rotate& job);
 
@@ -41,5 +44,8 @@ void pq_table(const PqTable& job);
 void pq_pack(const float* table, std::size_t m, PqPacked* out);
 void pq_scan(const PqScan& job);
 void pq_sum(const PqSum& job);
+
+void fde_encode(const FdeEncode& job);
+std::size_t fde_encode_scratch(const FdeEncode& job);
 
 }  // namespace tessella::TSL_LEVEL

@@ -15,6 +15,8 @@ Kernels kernel_table() {
   table.exact_score = exact_score;
   table.kmeans_assign = kmeans_assign;
   table.kmeans_assign_scratch = kmeans_assign_scratch;
+  table.maxsim_score = maxsim_score;
+  table.maxsim_scratch = maxsim_scratch;
   table.rotate_forward = rotate_forward;
   table.rotate_inverse = rotate_inverse;
   table.rabitq_encode = rabitq_encode;
@@ -37,6 +39,8 @@ Kernels kernel_table() {
   table.pq_pack = pq_pack;
   table.pq_scan = pq_scan;
   table.pq_sum = pq_sum;
+  table.fde_encode = fde_encode;
+  table.fde_encode_scratch = fde_encode_scratch;
   return table;
 }
 

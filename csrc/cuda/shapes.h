@@ -68,6 +68,20 @@ constexpr int kEncodeRows = 8;  // of a thread, each against 8 codewords at 8 bi
 constexpr int kRotateThreads = 128;                   // a block a row
 constexpr std::size_t kRotateMostDimensions = 40960;  // a row in an A100's shared memory
 
+// Encodings of token sets: threads own outputs of up to kFdeThreads / p repetitions of a document, whose cells lie in
+// shared memory beside a few tokens; two such blocks fit a multiprocessor of an A100 at the largest.
+constexpr int kFdeThreads = 128;
+constexpr std::size_t kFdeTokens = 16;
+constexpr std::size_t kFdeSharedFloats = std::size_t{20} << 10;
+constexpr std::size_t kFdeMostFloats = std::size_t{40} << 10;  // of one repetition and one token: an A100's
+
+// MaxSim: a block a document, each warp eight of its tokens at a time, against 32 query tokens. 64 words of staging
+// leave room for eight blocks on a multiprocessor at 128 dimensions.
+constexpr int kMaxsimThreads = 128;
+constexpr int kMaxsimTokens = 8;
+constexpr int kMaxsimDepth = 64;
+constexpr int kMaxsimBlocks = 8;  // to be measured
+
 constexpr int kWalkBlocks = 24;  // walks of a multiprocessor at once, a warp each: as many as leave 80 registers
 
 constexpr int kMergeThreads = 256;   // a block a query

@@ -2,6 +2,7 @@
 
 #include "cuda/exact.h"
 #include "cuda/kmeans.h"
+#include "cuda/maxsim.h"
 #include "cuda/pq.h"
 #include "cuda/rotate.h"
 #include "cuda/scalar.h"
@@ -17,6 +18,8 @@ const Kernels& kernels() {
     made.exact_score = &exact_score;
     made.kmeans_assign = &kmeans_assign;
     made.kmeans_assign_scratch = &kmeans_assign_scratch;
+    made.maxsim_score = &maxsim_score;
+    made.maxsim_scratch = &maxsim_scratch;
     // These name no stream: enqueued on the default one.
     made.rotate_forward = [](const Rotate& job) { rotate_forward(job, nullptr); };
     made.scalar_encode = [](const ScalarEncode& job) { scalar_encode(job, nullptr); };

@@ -31,6 +31,11 @@ TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {
 TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(load_16_bytes(p)))};
 }
+// In a register: what is used twice would otherwise be loaded twice, as an operand of both.
+TSL_INLINE F32 held(F32 a) {
+  asm("" : "+x"(a.v));
+  return a;
+}
 TSL_INLINE F32 add(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
 TSL_INLINE F32 sub(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
@@ -53,6 +58,30 @@ TSL_INLINE F32 hadamard(F32 a) {
   a.v = _mm256_fmadd_ps(a.v, two, _mm256_permute_ps(a.v, 0x4e));
   return {_mm256_fmadd_ps(a.v, four, _mm256_permute2f128_ps(a.v, a.v, 0x01))};
 }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
+// Squares of two, then of four within each half, then the halves.
+TSL_INLINE void transpose(F32 (&rows)[kF32Lanes]) {
+  __m256 twos[8], fours[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    twos[2 * i] = _mm256_unpacklo_ps(rows[2 * i].v, rows[2 * i + 1].v);
+    twos[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i].v, rows[2 * i + 1].v);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    fours[i] = _mm256_shuffle_ps(twos[i], twos[i + 2], 0x44);
+    fours[i + 1] = _mm256_shuffle_ps(twos[i], twos[i + 2], 0xee);
+    fours[i + 2] = _mm256_shuffle_ps(twos[i + 1], twos[i + 3], 0x44);
+    fours[i + 3] = _mm256_shuffle_ps(twos[i + 1], twos[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    rows[i].v = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
+    rows[i + 4].v = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
+  }
+}
 TSL_INLINE float reduce_add(F32 a) {
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   half = _mm_add_ps(half, _mm_movehl_ps(half, half));
@@ -73,7 +102,6 @@ TSL_INLINE U8 set_u8(std::uint8_t x) { return {_mm256_set1_epi8(static_cast<char
 TSL_INLINE U8 and_u8(U8 a, U8 b) { return {_mm256_and_si256(a.v, b.v)}; }
 TSL_INLINE U8 or_u8(U8 a, U8 b) { return {_mm256_or_si256(a.v, b.v)}; }
 TSL_INLINE U8 add_u8(U8 a, U8 b) { return {_mm256_add_epi8(a.v, b.v)}; }
-// In a register: what is used twice would otherwise be loaded twice, as an operand of both.
 TSL_INLINE U8 held(U8 a) {
   asm("" : "+x"(a.v));
   return a;
@@ -150,6 +178,33 @@ TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) {
   const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(a[0].v, a[1].v), _mm256_hadd_epi32(a[2].v, a[3].v));
   const __m128i all = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), all);
+}
+
+// Words of 16 bits: no instruction here multiplies two signed bytes, and their own limits could overflow a product's.
+using QueryByte = std::int16_t;
+using TokenByte = std::int16_t;
+constexpr int kLaneDims = 2, kTokenBias = 0;
+struct S32 { __m256i v; };
+struct Lanes { __m256i v; };
+TSL_INLINE S32 load_s32(const std::int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+TSL_INLINE F32 to_f32(S32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
+TSL_INLINE Lanes load_lanes(const QueryByte* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+TSL_INLINE Lanes set_lanes(const TokenByte* p) {
+  std::int32_t both;
+  __builtin_memcpy(&both, p, 4);
+  return {_mm256_set1_epi32(both)};
+}
+TSL_INLINE Lanes held(Lanes a) {
+  asm("" : "+x"(a.v));
+  return a;
+}
+TSL_INLINE S32 add_products(S32 sum, Lanes query, Lanes token) {
+  return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(query.v, token.v))};
+}
+TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) {
+  __m256i* to = reinterpret_cast<__m256i*>(p);
+  _mm256_storeu_si256(to, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(a.v)));
+  _mm256_storeu_si256(to + 1, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(a.v, 1)));
 }
 
 }  // namespace tessella::TSL_LEVEL

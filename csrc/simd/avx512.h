@@ -31,6 +31,11 @@ TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {
 TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(load_32_bytes(p)))};
 }
+// In a register: what is used twice would otherwise be loaded twice, as an operand of both.
+TSL_INLINE F32 held(F32 a) {
+  asm("" : "+v"(a.v));
+  return a;
+}
 TSL_INLINE F32 add(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
 TSL_INLINE F32 sub(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -53,6 +58,25 @@ TSL_INLINE F32 hadamard(F32 a) {
   a.v = stage(a.v, 0xf0f0, _mm512_shuffle_f32x4(a.v, a.v, 0xb1));
   return {stage(a.v, 0xff00, _mm512_shuffle_f32x4(a.v, a.v, 0x4e))};
 }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
+// Four perfect shuffles: each interleaves a vector of the first half with its fellow of the second.
+TSL_INLINE void transpose(F32 (&rows)[kF32Lanes]) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#pragma GCC unroll 4
+  for (int round = 0; round < 4; ++round) {
+    __m512 shuffled[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      shuffled[2 * i] = _mm512_permutex2var_ps(rows[i].v, low, rows[i + 8].v);
+      shuffled[2 * i + 1] = _mm512_permutex2var_ps(rows[i].v, high, rows[i + 8].v);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) rows[i].v = shuffled[i];
+  }
+}
 TSL_INLINE float reduce_add(F32 a) {
   const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
   __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
@@ -70,7 +94,6 @@ TSL_INLINE U8 set_u8(std::uint8_t x) { return {_mm512_set1_epi8(static_cast<char
 TSL_INLINE U8 and_u8(U8 a, U8 b) { return {_mm512_and_si512(a.v, b.v)}; }
 TSL_INLINE U8 or_u8(U8 a, U8 b) { return {_mm512_or_si512(a.v, b.v)}; }
 TSL_INLINE U8 add_u8(U8 a, U8 b) { return {_mm512_add_epi8(a.v, b.v)}; }
-// In a register: what is used twice would otherwise be loaded twice, as an operand of both.
 TSL_INLINE U8 held(U8 a) {
   asm("" : "+v"(a.v));
   return a;
@@ -143,6 +166,31 @@ TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) {
   const __m256i pairs = _mm256_hadd_epi32(first, second);
   const __m128i all = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), all);
+}
+
+// VNNI multiplies an unsigned byte and a signed one: tokens are stored with 128 more.
+using QueryByte = std::int8_t;
+using TokenByte = std::uint8_t;
+constexpr int kLaneDims = 4, kTokenBias = 128;
+struct S32 { __m512i v; };
+struct Lanes { __m512i v; };
+TSL_INLINE S32 load_s32(const std::int32_t* p) { return {_mm512_loadu_si512(p)}; }
+TSL_INLINE F32 to_f32(S32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+TSL_INLINE Lanes load_lanes(const QueryByte* p) { return {_mm512_loadu_si512(p)}; }
+TSL_INLINE Lanes set_lanes(const TokenByte* p) {
+  std::int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return {_mm512_set1_epi32(four)};
+}
+TSL_INLINE Lanes held(Lanes a) {
+  asm("" : "+v"(a.v));
+  return a;
+}
+TSL_INLINE S32 add_products(S32 sum, Lanes query, Lanes token) {
+  return {_mm512_dpbusd_epi32(sum.v, token.v, query.v)};
+}
+TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) {
+  _mm512_storeu_si512(p, _mm512_xor_si512(a.v, _mm512_set1_epi8(static_cast<char>(0x80))));
 }
 
 }  // namespace tessella::TSL_LEVEL

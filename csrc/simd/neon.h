@@ -29,6 +29,7 @@ TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {
   const uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
   return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)))};
 }
+TSL_INLINE F32 held(F32 a) { return a; }
 TSL_INLINE F32 add(F32 a, F32 b) { return {vaddq_f32(a.v, b.v)}; }
 TSL_INLINE F32 sub(F32 a, F32 b) { return {vsubq_f32(a.v, b.v)}; }
 TSL_INLINE F32 mul(F32 a, F32 b) { return {vmulq_f32(a.v, b.v)}; }
@@ -46,6 +47,15 @@ TSL_INLINE F32 hadamard(F32 a) {
   const float one[4] = {1, -1, 1, -1}, two[4] = {1, 1, -1, -1};
   a.v = vfmaq_f32(vrev64q_f32(a.v), a.v, vld1q_f32(one));
   return {vfmaq_f32(vextq_f32(a.v, a.v, 2), a.v, vld1q_f32(two))};
+}
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
+TSL_INLINE void transpose(F32 (&rows)[kF32Lanes]) {
+  const float32x4_t even = vzip1q_f32(rows[0].v, rows[2].v), even_high = vzip2q_f32(rows[0].v, rows[2].v);
+  const float32x4_t odd = vzip1q_f32(rows[1].v, rows[3].v), odd_high = vzip2q_f32(rows[1].v, rows[3].v);
+  rows[0].v = vzip1q_f32(even, odd);
+  rows[1].v = vzip2q_f32(even, odd);
+  rows[2].v = vzip1q_f32(even_high, odd_high);
+  rows[3].v = vzip2q_f32(even_high, odd_high);
 }
 TSL_INLINE float reduce_add(F32 a) {
   const float32x2_t half = vadd_f32(vget_low_f32(a.v), vget_high_f32(a.v));
@@ -131,6 +141,31 @@ TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return vaddvq_s32(a.v); }
 TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) {
   vst1q_s32(sums, vpaddq_s32(vpaddq_s32(a[0].v, a[1].v), vpaddq_s32(a[2].v, a[3].v)));
+}
+
+using QueryByte = std::int16_t;
+using TokenByte = std::int16_t;
+constexpr int kLaneDims = 2, kTokenBias = 0;
+struct S32 { int32x4_t v; };
+struct Lanes { int16x8_t v; };
+TSL_INLINE S32 load_s32(const std::int32_t* p) { return {vld1q_s32(p)}; }
+TSL_INLINE F32 to_f32(S32 a) { return {vcvtq_f32_s32(a.v)}; }
+TSL_INLINE Lanes load_lanes(const QueryByte* p) { return {vld1q_s16(p)}; }
+TSL_INLINE Lanes set_lanes(const TokenByte* p) {
+  std::int32_t both;
+  __builtin_memcpy(&both, p, 4);
+  return {vreinterpretq_s16_s32(vdupq_n_s32(both))};
+}
+TSL_INLINE Lanes held(Lanes a) { return a; }
+TSL_INLINE S32 add_products(S32 sum, Lanes query, Lanes token) {
+  const int32x4_t low = vmull_s16(vget_low_s16(query.v), vget_low_s16(token.v));
+  const int32x4_t high = vmull_high_s16(query.v, token.v);
+  return {vaddq_s32(sum.v, vpaddq_s32(low, high))};
+}
+TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) {
+  const int8x16_t bytes = vreinterpretq_s8_u8(a.v);
+  vst1q_s16(p, vmovl_s8(vget_low_s8(bytes)));
+  vst1q_s16(p + 8, vmovl_s8(vget_high_s8(bytes)));
 }
 
 }  // namespace tessella::TSL_LEVEL

@@ -49,6 +49,7 @@ TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) {
   TSL_EACH(i, kF32Lanes) r.v[i] = p[i];
   return r;
 }
+TSL_INLINE F32 held(F32 a) { return a; }
 TSL_INLINE F32 add(F32 a, F32 b) {
   F32 r;
   TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] + b.v[i];
@@ -91,6 +92,16 @@ TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
 TSL_INLINE F32 hadamard(F32 a) {
   const float s = a.v[0] + a.v[1], t = a.v[0] - a.v[1], u = a.v[2] + a.v[3], w = a.v[2] - a.v[3];
   return F32{{s + u, t + w, s - u, t - w}};
+}
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) { TSL_EACH(i, kF32Lanes) p[i] = f16_from_float(a.v[i]); }
+TSL_INLINE void transpose(F32 (&rows)[kF32Lanes]) {
+  TSL_EACH(i, kF32Lanes) {
+    TSL_EACH(j, i) {
+      const float above = rows[j].v[i];
+      rows[j].v[i] = rows[i].v[j];
+      rows[i].v[j] = above;
+    }
+  }
 }
 TSL_INLINE float reduce_add(F32 a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 TSL_INLINE std::uint32_t ge_mask(F32 a, F32 b) {
@@ -192,6 +203,38 @@ TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
 }
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return a.v; }
 TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) { TSL_EACH(i, 4) sums[i] = a[i].v; }
+
+using QueryByte = std::int16_t;
+using TokenByte = std::int16_t;
+constexpr int kLaneDims = 2, kTokenBias = 0;
+struct S32 { std::int32_t v[kF32Lanes]; };
+struct Lanes { std::int16_t v[kF32Lanes][kLaneDims]; };
+TSL_INLINE S32 load_s32(const std::int32_t* p) {
+  S32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = p[i];
+  return r;
+}
+TSL_INLINE F32 to_f32(S32 a) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = static_cast<float>(a.v[i]);
+  return r;
+}
+TSL_INLINE Lanes load_lanes(const QueryByte* p) {
+  Lanes r;
+  TSL_EACH(i, kF32Lanes) TSL_EACH(k, kLaneDims) r.v[i][k] = p[i * kLaneDims + k];
+  return r;
+}
+TSL_INLINE Lanes set_lanes(const TokenByte* p) {
+  Lanes r;
+  TSL_EACH(i, kF32Lanes) TSL_EACH(k, kLaneDims) r.v[i][k] = p[k];
+  return r;
+}
+TSL_INLINE Lanes held(Lanes a) { return a; }
+TSL_INLINE S32 add_products(S32 sum, Lanes query, Lanes token) {
+  TSL_EACH(i, kF32Lanes) TSL_EACH(k, kLaneDims) sum.v[i] += query.v[i][k] * token.v[i][k];
+  return sum;
+}
+TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) { TSL_EACH(i, kU8Lanes) p[i] = static_cast<std::int8_t>(a.v[i]); }
 
 #undef TSL_EACH
 

@@ -4,7 +4,8 @@
 //   F32  kF32Lanes floats    zero_f32 set_f32 load_f32 store_f32 load_f16 load_bf16 load_u8_f32 load_u16_f32
 //                            add sub mul fma(a,b,c)=a*b+c min_f32 max_f32 reduce_add ge_mask store_round_u8
 //                            where_greater(a, b, yes, no), lane by lane
-//                            negate_where(x, lane mask) hadamard (Walsh-Hadamard transform of the lanes)
+//                            negate_where(x, lane mask) hadamard (Walsh-Hadamard transform of the lanes) held
+//                            store_f16 (nearest even) transpose (kF32Lanes vectors, as rows of a square)
 //   U8   kU8Lanes bytes      load_u8 store_u8 set_u8 and_u8 or_u8 add_u8 low_nibbles high_nibbles
 //                            held (in a register, not loaded again for each use)
 //                            lookup16 (each 16-byte lane looks up in its own 16 entries)
@@ -16,6 +17,10 @@
 //   I32  integer sums        zero_i32 reduce_add_i32 reduce_add_4 (four vectors to four sums)
 //                            dot_bytes (Codes64 x 64 s8) dot_words (Codes64 x 64 words of two s8 digits, 64 * high +
 //                            low; the high ones first); the sum of any four products of a code and a byte fits 16 bits
+//   RowWalk<T, rows>         row(r), advance: rows at equal distances, for broadcasts
+//   S32  kF32Lanes sums      load_s32 to_f32 add_products(S32, Lanes, Lanes): each lane adds kLaneDims products
+//   Lanes kF32Lanes lanes    load_lanes of QueryBytes, set_lanes of kLaneDims TokenBytes, store_token_bytes(U8): signed
+//        of kLaneDims dims   bytes as the level multiplies them; a TokenByte has kTokenBias more than it stands for
 #pragma once
 
 #include <cstddef>
@@ -40,5 +45,29 @@
 namespace tessella::TSL_LEVEL {
 
 TSL_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+
+// Rows at equal distances, walked along together: four addresses from each pointer, which fit the registers that one
+// pointer a row would not.
+template <typename T, int kRows>
+struct RowWalk {
+  const char* every_fourth[(kRows + 3) / 4];
+  std::size_t stride, stride3;
+
+  __attribute__((always_inline)) RowWalk(const T* rows, std::size_t values)
+      : stride(values * sizeof(T)), stride3(3 * values * sizeof(T)) {
+    for (int i = 0; i < (kRows + 3) / 4; ++i) {
+      every_fourth[i] = reinterpret_cast<const char*>(rows) + 4 * i * stride;
+      asm("" : "+r"(every_fourth[i]));  // or the compiler would find the row a pointer is a distance from
+    }
+  }
+  __attribute__((always_inline)) const T* row(int r) const {
+    const char* near = every_fourth[r / 4];
+    return reinterpret_cast<const T*>(near + (r % 4 == 3 ? stride3 : static_cast<std::size_t>(r % 4) * stride));
+  }
+  __attribute__((always_inline)) void advance(int values) {
+#pragma GCC unroll 8
+    for (int i = 0; i < (kRows + 3) / 4; ++i) every_fourth[i] += static_cast<std::size_t>(values) * sizeof(T);
+  }
+};
 
 }  // namespace tessella::TSL_LEVEL

@@ -24,14 +24,20 @@ from tessella.errors import (
     TessellaError,
     UnsupportedType,
 )
+from tessella.fde import FDE
 from tessella.filters.conditions import field
 from tessella.index import Hits, Index, RangeHits
 from tessella.kmeans import KMeans
+from tessella.lemur import LEMUR
+from tessella.maxsim import maxsim
+from tessella.multivector import MultiVectorHits, MultiVectorIndex
 from tessella.pq import ProductQuantizer
 from tessella.rabitq import RaBitQuantizer
 from tessella.scalar import ScalarQuantizer
 
 __all__ = [
+    "FDE",
+    "LEMUR",
     "BinaryQuantizer",
     "Calibration",
     "CudaError",
@@ -42,6 +48,8 @@ __all__ = [
     "IndexConfig",
     "InvalidArgument",
     "KMeans",
+    "MultiVectorHits",
+    "MultiVectorIndex",
     "ProductQuantizer",
     "RaBitQuantizer",
     "RangeHits",
@@ -53,5 +61,6 @@ __all__ = [
     "errors",
     "field",
     "get_num_threads",
+    "maxsim",
     "set_num_threads",
 ]

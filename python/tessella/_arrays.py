@@ -63,8 +63,8 @@ def as_rows(
     """Checks that `x` holds rows of `dim` numbers of one of the `dtypes`; one row may be one-dimensional."""
     if type(x) is np.ndarray and _is_plain(x, dim):
         return Input(x, "f32", False, False, True)
-    source, bf16 = _host_array(x, name, operation)
-    kind = "bf16" if bf16 else _kind(source.dtype)
+    source, bf16 = host_array(x, name, operation)
+    kind = "bf16" if bf16 else kind_of(source.dtype)
     if kind is None or kind not in dtypes:
         wanted = ", ".join(LONG_NAMES[each] for each in dtypes)
         raise UnsupportedType(f"{operation}: expected {name} of type {wanted}; got {source.dtype}")
@@ -97,7 +97,7 @@ def as_float32(array: Array, kind: str) -> npt.NDArray[np.float32]:
 
 def as_ids(ids: object, n: int | None, operation: str) -> npt.NDArray[np.int64]:
     """Checks that `ids` are integers >= 0 (-1 marks a missing slot), `n` of them where `n` is given."""
-    array, _ = _host_array(ids, "ids", operation)
+    array, _ = host_array(ids, "ids", operation)
     if array.size == 0 and isinstance(ids, (list, tuple)):
         array = array.astype(np.int64)  # NumPy takes an empty list for float64
     if array.dtype.kind not in "iu":
@@ -125,7 +125,7 @@ def like_input(array: Array, like: object) -> Any:
     return array
 
 
-def _kind(dtype: np.dtype[Any]) -> str | None:
+def kind_of(dtype: np.dtype[Any]) -> str | None:
     dtype = dtype.newbyteorder("=")
     if dtype in (np.float16, np.uint8):
         return "f16" if dtype == np.float16 else "u8"
@@ -144,7 +144,7 @@ def _is_ready(rows: Array, kind: str) -> bool:
     return rows.dtype == DTYPES[kind] and rows.flags.c_contiguous and rows.flags.aligned
 
 
-def _host_array(x: object, name: str, operation: str) -> tuple[Array, bool]:
+def host_array(x: object, name: str, operation: str) -> tuple[Array, bool]:
     """`x` as a NumPy array over the same memory where that is possible, and whether uint16 means bfloat16."""
     if isinstance(x, np.ma.MaskedArray):
         raise UnsupportedType(f"{operation}: expected {name} without a mask; got a masked array")

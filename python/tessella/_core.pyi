@@ -12,6 +12,7 @@ import numpy.typing
 
 __all__: list[str] = [
     "N4_GRID",
+    "FdeMatrices",
     "FlatIndex",
     "GraphIndex",
     "IvfIndex",
@@ -20,10 +21,12 @@ __all__: list[str] = [
     "binary_dot",
     "binary_encode",
     "binary_hamming",
+    "fde_encode",
     "graph_encode",
     "graph_scan",
     "kmeans_assign",
     "kmeans_train",
+    "maxsim_score",
     "num_threads",
     "pin_isa",
     "pq_encode",
@@ -45,6 +48,23 @@ __all__: list[str] = [
     "scalar_query",
     "set_num_threads",
 ]
+
+class FdeMatrices:
+    """
+    The matrices of an encoding.
+    """
+    def __init__(
+        self,
+        hyperplanes: numpy.typing.NDArray[numpy.float32],
+        *,
+        p: typing.SupportsInt | typing.SupportsIndex,
+        matrix: numpy.typing.NDArray[numpy.float32] | None = None,
+        index: numpy.typing.NDArray[numpy.uint32] | None = None,
+        signs: numpy.typing.NDArray[numpy.float32] | None = None,
+        final_dim: typing.SupportsInt | typing.SupportsIndex = 0,
+        final_index: numpy.typing.NDArray[numpy.uint32] | None = None,
+        final_signs: numpy.typing.NDArray[numpy.float32] | None = None,
+    ) -> None: ...
 
 class FlatIndex:
     """
@@ -276,6 +296,21 @@ def binary_hamming(
     Differing bits of codes (nq, bytes) and codes (n, bytes) -> (nq, n).
     """
 
+def fde_encode(
+    tokens: numpy.typing.NDArray[numpy.float32] | numpy.typing.NDArray[numpy.uint16],
+    kind: str,
+    offsets: numpy.typing.NDArray[numpy.int64],
+    matrices: FdeMatrices,
+    *,
+    queries: bool,
+    fill: str,
+    out: numpy.typing.NDArray[numpy.float32] | numpy.typing.NDArray[numpy.uint16],
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Encodings of queries or documents, tokens (T, d) float32, float16 or bfloat16 (as uint16), into out (n, dim), float32 or float16 (as uint16).
+    """
+
 def graph_encode(
     vertex: numpy.typing.NDArray[numpy.float32],
     neighbours: numpy.typing.NDArray[numpy.float32],
@@ -322,6 +357,23 @@ def kmeans_train(
 ) -> tuple[typing.Any, ...]:
     """
     Rows (n, d) -> centroids (k, d) and the mean cost before each iteration.
+    """
+
+def maxsim_score(
+    queries: numpy.ndarray,
+    query_scales: numpy.typing.NDArray[numpy.float32] | None,
+    query_offsets: numpy.typing.NDArray[numpy.int64],
+    tokens: numpy.ndarray,
+    type: str,
+    scales: numpy.typing.NDArray[numpy.float32] | None,
+    begins: numpy.typing.NDArray[numpy.int64],
+    ends: numpy.typing.NDArray[numpy.int64],
+    which: numpy.typing.NDArray[numpy.int64] | None,
+    *,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    MaxSim (nq, count) of queries (Q, d) and documents of tokens (T, d): all, or of each query those in `which`.
     """
 
 def num_threads() -> int:

@@ -11,6 +11,8 @@ __all__: list[str] = [
     "device_name",
     "exact_topk",
     "exact_topk_scratch",
+    "fde_encode",
+    "fde_encode_scratch",
     "graph_link",
     "graph_prune",
     "graph_search",
@@ -69,6 +71,45 @@ def exact_topk_scratch(
 ) -> int:
     """
     Bytes of scratch that exact_topk needs.
+    """
+
+def fde_encode(
+    *,
+    tokens: typing.SupportsInt | typing.SupportsIndex,
+    type: str,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    offsets: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    repetitions: typing.SupportsInt | typing.SupportsIndex,
+    k_sim: typing.SupportsInt | typing.SupportsIndex,
+    p: typing.SupportsInt | typing.SupportsIndex,
+    hyperplanes: typing.SupportsInt | typing.SupportsIndex,
+    matrix: typing.SupportsInt | typing.SupportsIndex,
+    index: typing.SupportsInt | typing.SupportsIndex,
+    signs: typing.SupportsInt | typing.SupportsIndex,
+    queries: bool,
+    fill: str,
+    out_type: str,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    scratch: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the encoding over addresses of device memory; tessella._cuda_fde checks and calls it.
+    """
+
+def fde_encode_scratch(
+    *,
+    tokens: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    repetitions: typing.SupportsInt | typing.SupportsIndex,
+    p: typing.SupportsInt | typing.SupportsIndex,
+    sketch: bool,
+) -> int:
+    """
+    Bytes of scratch that fde_encode needs.
     """
 
 def graph_link(

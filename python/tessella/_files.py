@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 def save(index: Index, path: str | os.PathLike[str]) -> None:
     """See `Index.save`."""
+    config, tensors = described(index)
+    _container.write(path, tensors, {"kind": "index", "config": json.dumps(config)})
+
+
+def described(index: Index) -> tuple[dict[str, Any], list[_container.Tensor]]:
+    """What a file holds of an index: what JSON says of it, and tensors."""
     state, attributes = _snapshot(index)
     config = _header(index) | {key: state[key] for key in ("rows", "next_id", "trained")}
     tensors: list[_container.Tensor] = [("centre", "F32", (index.dim,), [state["centre"]])]
@@ -29,13 +35,16 @@ def save(index: Index, path: str | os.PathLike[str]) -> None:
         tensors.append(("ids", "I64", (state["rows"],), [state["ids"]]))
     if attributes is not None:
         tensors.append(("attributes", "U8", (len(attributes),), [np.frombuffer(attributes, np.uint8)]))
-    tensors += index._structure.tensors(state)
-    _container.write(path, tensors, {"kind": "index", "config": json.dumps(config)})
+    return config, tensors + index._structure.tensors(state)
 
 
 def load(kind: type[Index], path: str | os.PathLike[str], mmap: bool, verify: bool | None) -> Index:
     """See `Index.load`."""
-    file = _container.read(path, mmap=mmap, verify=verify, kind="index")
+    return made(kind, _container.read(path, mmap=mmap, verify=verify, kind="index"))
+
+
+def made(kind: type[Index], file: _container.Container) -> Index:
+    """The index that a container describes; a FormatError where it does not."""
     try:
         return _made(kind, file)
     except FormatError as error:

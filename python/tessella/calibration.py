@@ -90,7 +90,7 @@ def measure(
     efforts: list[int] = []
     recalls: list[float] = []
     idle = 0
-    for effort in _efforts(span):
+    for effort in efforts_of(span):
         efforts.append(effort)
         recalls.append(recall_at(effort))
         idle = idle + 1 if len(recalls) > 1 and recalls[-1] < max(recalls[:-1]) + _LEAST_GAIN else 0
@@ -117,7 +117,8 @@ def check_recall(recall: float, operation: str) -> float:
     return value
 
 
-def _efforts(span: Span) -> Iterator[int]:
+def efforts_of(span: Span) -> Iterator[int]:
+    """The efforts that are worth a measurement, rising."""
     effort = span.least
     while effort < min(span.stepped, span.most):
         yield effort

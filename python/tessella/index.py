@@ -336,6 +336,24 @@ class Index:
         for start, piece in self._slices(rows):
             add(piece, None if own is None else own[start : start + len(piece)], count, None)
 
+    def _add_encoded(
+        self, batches: Iterable[npt.NDArray[np.float32]], ids: npt.NDArray[np.int64], table: Any, threads: int
+    ) -> None:
+        """Adds rows that come a batch at a time, with checked ids and fitted attributes; all or, on an error, none."""
+        with self._filtering.adding:
+            before = len(self)
+            try:
+                for x in batches:
+                    done = len(self) - before
+                    self._structure.add(x, ids[done : done + len(x)], threads, None)
+            except BaseException:
+                done = len(self) - before
+                self._filtering.added(table, done)
+                if done:
+                    self.remove(ids[:done])
+                raise
+            self._filtering.added(table, len(self) - before)
+
     def add_batches(
         self,
         batches: Iterable[Any],

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.device.exact_cases import Array, Search
 from tests.device.graph_cases import Edges
+from tests.device.maxsim_cases import Inputs
 from tests.device.rabitq_cases import HIT
 
 POISON_BYTES = 256 << 20
@@ -69,6 +70,17 @@ class KmeansRunner(Runner):
         return nearest.cpu().numpy(), similarity.cpu().numpy()
 
 
+class MaxsimRunner(Runner):
+    def score(self, given: Inputs) -> Array:
+        names = ("query_scales", "scales", "which")
+        rows = (given.queries, given.query_offsets, given.tokens, given.begins, given.ends)
+        tensors = self.put(*rows, *(getattr(given, name) for name in names))
+        options = dict(zip(names, tensors[len(rows) :], strict=True))
+        scores = self.door.maxsim_score(*tensors[: len(rows)], **options, coded=given.kind == "n4")
+        result: Array = scores.cpu().numpy()
+        return result
+
+
 class RabitqRunner(Runner):
     def encode(self, residuals: Array) -> tuple[Array, Array]:
         bits, factors = self.door.rabitq_encode(*self.put(residuals))
@@ -102,6 +114,22 @@ class ScalarRunner(Runner):
     def encode(self, residuals: Array, bits: int, grid: str) -> tuple[Array, Array, Array]:
         codes, scales, norms2 = self.door.scalar_encode(*self.put(residuals), bits, grid)
         return codes.cpu().numpy(), scales.cpu().numpy(), norms2.cpu().numpy()
+
+
+class FdeRunner(Runner):
+    def encode(
+        self, tokens: Array, offsets: Array, planes: Array, projection: Any, queries: bool, fill: str, halves: bool
+    ) -> Array:
+        index, signs, p = projection if isinstance(projection, tuple) else (None, None, 0)
+        dense = None if isinstance(projection, tuple) else projection
+        where = None if index is None else index.view("int32")
+        rows, starts, *matrices = self.put(tokens, offsets, planes, dense, where, signs)
+        made = self.door.fde_encode(
+            rows, starts, self.door.Matrices(*matrices, p), queries=queries, fill=fill,
+            dtype="float16" if halves else "float32",
+        )  # fmt: skip
+        out: Array = made.cpu().numpy()
+        return out
 
 
 class PqRunner(Runner):

@@ -60,6 +60,8 @@ def call(family: str, name: str, *arguments: Any, **options: Any) -> Any:
         ),
         ("kmeans", "kmeans_assign", (tensor(2, 4), tensor(3, 4)), UnsupportedType, "rows on one CUDA device .*got cpu"),
         ("kmeans", "kmeans_assign", (tensor(2), tensor(3, 4)), InvalidArgument, r"rows of shape \(n, d\); got \(2,\)"),
+        ("maxsim", "maxsim_score", (tensor(2, 4), None, tensor(3, 4), None, None), UnsupportedType, "CUDA .* got cpu"),
+        ("maxsim", "maxsim_score", (None, None, tensor(3, dtype="int32"), None, None), UnsupportedType, "got int32"),
         ("rabitq", "rabitq_encode", (tensor(2, 4, dtype="int32"),), UnsupportedType, "got torch.int32 on cpu"),
         ("rotate", "rotate_forward", (tensor(2, 4, 1), None), InvalidArgument, r"rows of shape \(n, d\)"),
         ("scalar", "scalar_encode", (tensor(2), 8), InvalidArgument, r"residuals of shape \(n, D\); got \(2,\)"),

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "cuda/fde.h"
 #include "cuda/graph.h"
 #include "cuda/kmeans.h"
 #include "cuda/pq.h"
@@ -177,6 +178,34 @@ void run_graph(std::size_t n, std::size_t padded, std::size_t degree, bool coded
   }
 }
 
+// Two sets of tokens, sums alone: what a repetition has in all cells is what its tokens have in all dimensions.
+void run_fde(std::size_t n, std::size_t d, std::size_t k_sim, ScalarType out_type) {
+  const std::size_t r = 3;
+  const std::vector<float> tokens = numbers(n * d), planes = numbers(r * k_sim * d);
+  const std::vector<std::int64_t> offsets = {0, static_cast<std::int64_t>(n / 3), static_cast<std::int64_t>(n)};
+  std::vector<float> out(2 * (r << k_sim) * d);
+  FdeEncode job{};
+  job.tokens = tokens.data();
+  job.offsets = offsets.data();
+  job.n = 2;
+  job.d = d;
+  job.repetitions = r;
+  job.k_sim = k_sim;
+  job.hyperplanes = planes.data();
+  job.projection.p = d;
+  job.queries = true;
+  job.out_type = out_type;
+  job.out = out.data();
+  std::vector<std::uint64_t> scratch((cuda::fde_encode_scratch(job, n) + 7) / 8);
+  job.scratch = scratch.data();
+  cuda::fde_encode(job, n, nullptr);
+  if (out_type != ScalarType::kF32) return;
+  float wanted = 0.0f, got = 0.0f;
+  for (const float x : tokens) wanted += static_cast<float>(r) * x;
+  for (const float x : out) got += x;
+  expect(got == wanted, "fde_encode", n);
+}
+
 }  // namespace
 
 int main() {
@@ -188,6 +217,8 @@ int main() {
     }
     for (int bits = 2; bits <= 8; ++bits) run_scalar(n, 128, bits);
     run_rotate(n, n + 60);
+    run_fde(n, n % 3 == 0 ? 16 : 13, n % 5, ScalarType::kF32);
+    run_fde(n, 13, 3, ScalarType::kF16);
     for (const bool coded : {false, true}) run_graph(n, n % 3 == 0 ? 192 : 64, coded ? 64 : 32, coded);
   }
   return failed != 0;

@@ -4,8 +4,10 @@
 
 #include "tessella/binary.h"
 #include "tessella/exact.h"
+#include "tessella/fde.h"
 #include "tessella/graph.h"
 #include "tessella/kmeans.h"
+#include "tessella/maxsim.h"
 #include "tessella/pq.h"
 #include "tessella/rabitq.h"
 #include "tessella/rotate.h"
@@ -22,6 +24,9 @@ struct Kernels {
 
   KmeansAssignFn kmeans_assign;
   KmeansScratchFn kmeans_assign_scratch;
+
+  MaxsimFn maxsim_score;
+  MaxsimScratchFn maxsim_scratch;
 
   RotateFn rotate_forward;
   RotateFn rotate_inverse;
@@ -50,6 +55,9 @@ struct Kernels {
   PqPackFn pq_pack;
   PqScanFn pq_scan;
   PqSumFn pq_sum;
+
+  FdeEncodeFn fde_encode;
+  FdeScratchFn fde_encode_scratch;
 };
 
 }  // namespace tessella

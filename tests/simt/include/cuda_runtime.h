@@ -64,8 +64,16 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
 }
 
 // One rounding each, and none of them part of an FMA: the emulator is compiled without contraction.
+inline int __dp4a(int a, int b, int c) {  // four products of signed bytes
+  for (int i = 0; i < 4; ++i) {
+    const auto byte = [i](int x) { return static_cast<int>(static_cast<signed char>((x >> (8 * i)) & 0xff)); };
+    c += byte(a) * byte(b);
+  }
+  return c;
+}
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dmul_rn(double a, double b) { return a * b; }

@@ -1,0 +1,1 @@
+"""Late interaction: encoding, first-stage quality, MaxSim and search, beside other libraries."""

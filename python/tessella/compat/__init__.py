@@ -1,0 +1,1 @@
+"""Other libraries' names over ours: `compat.pylate.Index`, `compat.fastembed.Muvera`."""

@@ -1,0 +1,406 @@
+"""`MultiVectorIndex`: documents of many vectors in, the best by MaxSim out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from tessella import _multivector_files as _files
+from tessella._arrays import as_ids
+from tessella._backend import resolve_threads, whole_number
+from tessella._ragged import Ragged, as_ragged, check_finite
+from tessella._token_encoder import TokenEncoder
+from tessella._token_pooling import pooled
+from tessella._token_store import TokenCodec, TokenStore
+from tessella._turns import Turns
+from tessella.calibration import Calibration, Span, check_recall, efforts_of
+from tessella.errors import InvalidArgument, RecallWarning, UnsupportedType
+from tessella.fde import FDE
+from tessella.filters import Where
+from tessella.index import Hits, Index
+from tessella.maxsim import carved, check_cosine, ranked
+
+__all__ = ["MultiVectorHits", "MultiVectorIndex"]
+
+Indices = npt.NDArray[np.int64]
+
+_SEED = 0x7E55E11A
+_MOST_CANDIDATES = 2048  # the longest list that an index returns
+_SLICE_DOCUMENTS = 2048  # encoded at a time, so that encodings never stand in memory together
+_TRAIN_DOCUMENTS = 16_384  # that the first stage learns from, at most
+_FOR_EACH = {"fde": 20, None: 10}  # candidates for each document wanted, before anything has been measured
+_LEAST = {"fde": 200, None: 100}
+
+
+class MultiVectorHits(Hits):
+    """Ids and scores as `Hits` has them, how many `candidates` were scored, and the recall to expect of that.
+
+    `expected_recall` is what `calibrate` measured at so many candidates, None before; under a filter more is found.
+    """
+
+    candidates: int = 0
+    expected_recall: float | None = None
+
+
+class MultiVectorIndex:
+    """Documents of many vectors, and those that score best by MaxSim.
+
+    An `encoder` makes one vector of each document; an `Index` over these finds candidates, and the exact MaxSim over
+    their stored tokens ranks them.
+
+    Args:
+        encoder: `FDE(…)`, which needs no training, or a learned encoder that has been fitted.
+        codes: spec of the first stage, as for `Index`, without a structure a flat one: `B1` (1 bit a number), `B1+U8`,
+            `U8`, `PQ1280`, `IVF,B1`, `Graph32,B1+U8`, …
+        tokens: how tokens are stored: `f32`, `f16`, `bf16`, `int8` or `n4` (4 bits, rotated).
+        pool_factor: stored tokens are means of so many that lie close together; 1 keeps all. The first stage sees the
+            document as it came.
+        seed: of random rotations.
+
+    Token vectors come as lists of (t, dim) arrays, pairs (flat, offsets) or padded arrays with a `mask`, of float32,
+    float16, bfloat16 or int8; NumPy, torch or anything with `__dlpack__`. Documents without tokens may be added; they
+    are never found. Searches may run from many threads at once, beside one writer.
+
+    >>> import numpy as np, tessella as ts
+    >>> draw = np.random.default_rng(0)
+    >>> documents = [draw.standard_normal((t, 64), dtype=np.float32) for t in (12, 30, 7, 21)]
+    >>> ix = ts.MultiVectorIndex(ts.FDE(64), tokens="int8")
+    >>> ix.add(documents, ids=[10, 20, 30, 40])
+    >>> ix.search(documents[2], k=1).ids
+    array([[30]])
+
+    See also: maxsim, FDE, docs/howto/late-interaction.md.
+    """
+
+    def __init__(
+        self, encoder: TokenEncoder, *, codes: str = "B1", tokens: str = "f16", pool_factor: int = 1, seed: int = _SEED
+    ) -> None:
+        if not isinstance(encoder, TokenEncoder):
+            raise UnsupportedType(f"MultiVectorIndex: expected an encoder such as FDE; got {type(encoder).__name__}")
+        self._encoder = encoder
+        self._pool_factor = whole_number(pool_factor, 1, "pool_factor", "MultiVectorIndex")
+        self._seed = whole_number(seed, 0, "seed", "MultiVectorIndex")
+        self._store = TokenStore(TokenCodec(tokens, encoder.dim, self._seed))
+        spec = codes if codes.startswith(("Flat", "IVF", "Graph")) else f"Flat,{codes}"
+        self._index = Index(spec, dim=encoder.output_dim, metric="ip", seed=self._seed)
+        self._calibration: Calibration | None = None
+        self._recall = 0.95
+        self._next_id = 0
+        self._turns = Turns()
+        self._writing = threading.RLock()
+
+    # ---- what it is
+
+    @property
+    def dim(self) -> int:
+        """Length of a token vector."""
+        return self._encoder.dim
+
+    @property
+    def encoder(self) -> TokenEncoder:
+        """What makes one vector of a document."""
+        return self._encoder
+
+    @property
+    def first_stage(self) -> Index:
+        """The index over encodings; to be looked at, and for its `nprobe` or `ef`. Do not add to it."""
+        return self._index
+
+    @property
+    def tokens(self) -> str:
+        """How tokens are stored."""
+        return self._store.codec.kind
+
+    @property
+    def pool_factor(self) -> int:
+        """How many tokens a stored one stands for."""
+        return self._pool_factor
+
+    @property
+    def ids(self) -> Indices:
+        """The ids (n,), in the order that the first stage has them."""
+        return self._index.ids
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that codes and tokens take, spare room included."""
+        return self._index.nbytes + self._store.nbytes
+
+    @property
+    def token_count(self) -> int:
+        """Tokens stored."""
+        return self._store.tokens
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Recall by number of candidates, as `calibrate` measured it."""
+        return self._calibration
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, id: int) -> bool:
+        return id in self._index
+
+    def __repr__(self) -> str:
+        stored = f"{self._index.spec!r}, tokens={self.tokens!r}"
+        pools = f", pool_factor={self.pool_factor}" if self.pool_factor > 1 else ""
+        return f"MultiVectorIndex({self._encoder!r}, {stored}{pools}: {len(self):,} documents)"
+
+    # ---- what goes in
+
+    def add(
+        self,
+        documents: object,
+        *,
+        ids: object | None = None,
+        attributes: object | None = None,
+        mask: object | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Adds documents; all of them or, on an error, none.
+
+        `ids` (n,) are integers >= 0 that are not here yet; by default the next free numbers, from 0. `attributes` are
+        what filters go by, a row each, as for `Index.add`. A first stage that has to be trained learns from up to
+        16,384 of the documents of the first `add`. Cost: encoding (see the encoder), and for `pool_factor` some 0.2 ms
+        a document.
+        """
+        count = resolve_threads(threads, "add")
+        ragged = as_ragged("add", documents, dim=self.dim, mask=mask, name="documents")
+        check_finite("add", ragged, "documents")
+        own = None if ids is None else as_ids(ids, ragged.n, "add")
+        with self._writing:
+            if own is None:
+                own = np.arange(self._next_id, self._next_id + ragged.n, dtype=np.int64)
+            self._index._engine.check_new_ids(own)
+            table = self._index._filtering.fitted(attributes, ragged.n, "add")
+            self._train_first(ragged, count)
+            added = 0
+            try:
+                for first, part in self._kept(ragged):
+                    self._append(own[first : first + part.n], part)
+                    added += part.n
+                self._index._add_encoded(self._encoded(ragged, count), own, table, count)
+            except BaseException:
+                with self._turns.changing():
+                    self._store.forget_last(added)
+                raise
+            self._next_id = max(self._next_id, int(own.max(initial=-1)) + 1)
+
+    def remove(self, ids: object) -> int:
+        """Removes documents by id and returns how many. An unknown id is an error, and then nothing is removed."""
+        which = as_ids(ids, None, "remove")
+        with self._writing, self._turns.changing():
+            self._index.remove(which)
+            self._store.remove(which)
+        return len(which)
+
+    # ---- what comes out
+
+    def search(
+        self,
+        queries: object,
+        k: int = 10,
+        *,
+        candidates: int | str = "auto",
+        recall: float | None = None,
+        where: Where = None,
+        with_attributes: list[str] | None = None,
+        carve: float | None = None,
+        mask: object | None = None,
+        threads: int | None = None,
+    ) -> MultiVectorHits:
+        """The k documents with the largest MaxSim, of those that the first stage finds.
+
+        Args:
+            queries: token vectors of one query (t, dim) or more, in any of the forms that documents have.
+            candidates: how many documents the first stage hands on, 2,048 at most. "auto" goes by what `calibrate`
+                measured, and before it takes 20·k but at least 200, with a learned encoder half of that.
+            recall: the share of the true k best to aim at, where the index has been calibrated.
+            where: only documents that this admits, as for `Index.search`.
+            with_attributes: columns to return with the hits, as `hits.attributes`.
+            carve: rank by carved queries, see `tessella.maxsim.carve`; their best 2·k are then scored exactly.
+            mask: (n, t), which tokens of padded queries count.
+        Returns:
+            `MultiVectorHits`, in the kind of the queries (NumPy or torch): ids (nq, k), -1 where there are fewer, and
+            scores (nq, k), exact but for how tokens are stored.
+
+        Cost: a search of the first stage, and d multiply-adds for each pair of tokens of query and candidates.
+        """
+        wanted, count = whole_number(k, 1, "k", "search"), resolve_threads(threads, "search")
+        asked = as_ragged("search", queries, dim=self.dim, mask=mask, name="queries")
+        check_finite("search", asked, "queries")
+        number, expected = self._candidates(candidates, recall, wanted)
+        with self._turns.reading():
+            slots = self._found(asked, number, where, count)
+            if carve is not None:
+                slots = self._screened(carved(asked, check_cosine(carve, "search")), slots, 2 * wanted, count)
+            scores = self._store.score(self._store.codec.queries(asked), asked.offsets, slots, count)
+            ids, best = ranked(scores, self._store.ids_of(slots), wanted)
+        hits = MultiVectorHits(asked.like(ids), asked.like(best))
+        hits.candidates, hits.expected_recall = number, expected
+        if with_attributes is not None:
+            hits.attributes = self._index._filtering.values(ids.ravel(), with_attributes)
+        return hits
+
+    def exact(
+        self, queries: object, k: int = 10, *, mask: object | None = None, threads: int | None = None
+    ) -> MultiVectorHits:
+        """The k best of all documents, each of which is scored: the truth that recall is measured by."""
+        wanted, count = whole_number(k, 1, "k", "exact"), resolve_threads(threads, "exact")
+        asked = as_ragged("exact", queries, dim=self.dim, mask=mask, name="queries")
+        check_finite("exact", asked, "queries")
+        with self._turns.reading():
+            scores = self._store.score(self._store.codec.queries(asked), asked.offsets, None, count)
+            slots, best = ranked(scores, None, wanted)
+            ids = self._store.ids_of(slots)
+        hits = MultiVectorHits(asked.like(ids), asked.like(best))
+        hits.candidates, hits.expected_recall = len(self), 1.0
+        return hits
+
+    def calibrate(
+        self,
+        queries: object,
+        k: int = 10,
+        *,
+        recall: float = 0.95,
+        truth: object | None = None,
+        mask: object | None = None,
+        threads: int | None = None,
+    ) -> Calibration:
+        """Measures recall by number of candidates on `queries`, for `candidates="auto"` to go by; kept in files.
+
+        From then on a search takes as many candidates as `recall` of the true `k` best took. `truth` (nq, k) are their
+        ids; without it every document is scored. Take queries of the kind that will be asked, a hundred or more.
+        """
+        wanted, count = whole_number(k, 1, "k", "calibrate"), resolve_threads(threads, "calibrate")
+        target = check_recall(recall, "calibrate")
+        asked = as_ragged("calibrate", queries, dim=self.dim, mask=mask, name="queries")
+        if asked.n == 0 or len(self) == 0:
+            raise InvalidArgument(
+                f"calibrate: expected queries, and documents in the index; got {asked.n} and {len(self)} of them"
+            )
+        true_ids = np.asarray(self.exact(asked, wanted, threads=count).ids if truth is None else truth, dtype=np.int64)
+        if true_ids.shape != (asked.n, wanted):
+            raise InvalidArgument(f"calibrate: expected truth of shape ({asked.n}, {wanted}); got {true_ids.shape}")
+        most = min(len(self), _MOST_CANDIDATES)
+        with self._turns.reading():
+            found = self._store.ids_of(self._found(asked, most, None, count))
+        places = _places(found, true_ids)
+        efforts = tuple(efforts_of(Span(min(wanted, most), most, most)))
+        sought = max(1, int((true_ids >= 0).sum()))
+        recalls = tuple(float((places < effort).sum() / sought) for effort in efforts)
+        self._calibration, self._recall = Calibration(wanted, asked.n, efforts, recalls), target
+        return self._calibration
+
+    def document(self, id: int) -> npt.NDArray[np.float32]:
+        """The stored tokens (t, dim) of a document, as close as they are stored."""
+        with self._turns.reading():
+            slot = int(self._store.slots(as_ids([id], 1, "document"))[0])
+            if slot < 0:
+                raise InvalidArgument(f"document: id {id} is not in the index")
+            return self._store.document(slot)
+
+    # ---- files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes encoder, codes and tokens to one file, a valid safetensors file, replacing it in one step."""
+        with self._writing, self._turns.reading():
+            _files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False, verify: bool | None = None) -> MultiVectorIndex:
+        """Reads an index from a file; with `mmap`, codes and tokens stay there and are read when they are looked at.
+
+        Raises:
+            FormatError: when the file is not a whole, undamaged index of a version this library knows.
+        """
+        return _files.load(cls, path, mmap, verify)
+
+    # ---- behind the door
+
+    def _train_first(self, ragged: Ragged, threads: int) -> None:
+        if self._index.is_trained or not ragged.n:
+            return
+        some = ragged
+        if ragged.n > _TRAIN_DOCUMENTS:
+            chosen = np.sort(np.random.default_rng(0).permutation(ragged.n)[:_TRAIN_DOCUMENTS])
+            some = ragged.chosen(chosen)
+        self._index.train(self._encoder.encode_documents(some._replace(torch=False), threads=threads), threads=threads)
+
+    def _encoded(self, ragged: Ragged, threads: int) -> Iterator[npt.NDArray[np.float32]]:
+        step = ragged.n if self._index._structure.built_at_once and not len(self._index) else _SLICE_DOCUMENTS
+        for first in range(0, ragged.n, max(1, step)):
+            part = ragged.part(first, min(first + step, ragged.n))._replace(torch=False)
+            yield self._encoder.encode_documents(part, threads=threads)
+
+    def _kept(self, ragged: Ragged) -> Iterator[tuple[int, Ragged]]:
+        for first, part in ragged.slices():
+            yield first, part if self._pool_factor == 1 else pooled(part, self._pool_factor)
+
+    def _append(self, ids: Indices, part: Ragged) -> None:
+        values, scales = self._store.codec.encode(part)
+        with self._turns.changing():
+            self._store.append(ids, part.offsets, values, scales)
+
+    def _candidates(self, candidates: int | str, recall: float | None, k: int) -> tuple[int, float | None]:
+        """How many, and the recall to expect."""
+        known = self._calibration
+        if candidates != "auto":
+            if isinstance(candidates, str):
+                raise InvalidArgument(f"search: expected candidates as 'auto' or a number; got {candidates!r}")
+            if recall is not None:
+                raise InvalidArgument("search: expected candidates or recall; got both")
+            number = whole_number(candidates, 1, "candidates", "search")
+        elif known is None:
+            if recall is not None:
+                raise InvalidArgument(
+                    f"search: expected a calibrated index for recall={recall};"
+                    " ix.calibrate(queries) measures what it takes"
+                )
+            kind = "fde" if isinstance(self._encoder, FDE) else None
+            number = max(_LEAST[kind], _FOR_EACH[kind] * k)
+        else:
+            target = self._recall if recall is None else check_recall(recall, "search")
+            _warn_beyond(known, target)
+            number = max(known.effort_for(target), -(-known.effort_for(target) * k // known.k))
+        number = max(k, min(number, _MOST_CANDIDATES)) if k <= _MOST_CANDIDATES else k
+        return number, None if known is None or k > known.k else known.recall_at(number)
+
+    def _found(self, asked: Ragged, candidates: int, where: Where, threads: int) -> Indices:
+        """Slots (nq, candidates) of what the first stage finds, best first."""
+        encoded = self._encoder.encode_queries(asked._replace(torch=False), threads=threads)
+        hits = self._index.search(encoded, min(candidates, max(1, len(self._index))), where=where, threads=threads)
+        return self._store.slots(np.asarray(hits.ids))
+
+    def _screened(self, queries: Ragged, slots: Indices, count: int, threads: int) -> Indices:
+        """Of these slots those that score best by other queries."""
+        scores = self._store.score(self._store.codec.queries(queries), queries.offsets, slots, threads)
+        return ranked(scores, slots, min(count, slots.shape[1]))[0]
+
+
+def _places(found: Indices, truth: Indices) -> Indices:
+    """Where each of the true ids (nq, k) stands among those found (nq, c); c for those that are not there."""
+    places = np.full(truth.shape, found.shape[1], np.int64)
+    for row, (own, wanted) in enumerate(zip(found, truth, strict=True)):
+        order = np.argsort(own, kind="stable")
+        at = np.minimum(np.searchsorted(own[order], wanted), len(own) - 1)
+        there = (own[order[at]] == wanted) & (wanted >= 0)
+        places[row, there] = order[at[there]]
+    places[truth < 0] = np.iinfo(np.int64).max
+    return places
+
+
+def _warn_beyond(known: Calibration, target: float) -> None:
+    if known.reaches(target):
+        return
+    warnings.warn(
+        f"search: recall {target} was not reached when this index was calibrated; its best is {max(known.recalls):.4f}",
+        RecallWarning,
+        stacklevel=4,
+    )

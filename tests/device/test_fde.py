@@ -1,0 +1,20 @@
+"""Encodings of token sets on a real CUDA device; the emulator's twin is tests/simt/test_fde.py."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from tessella.reference import fde as reference
+from tests.device.fde_cases import Case, check, large_cases, small_cases
+from tests.device.runner import FdeRunner, device_is_there
+
+if not device_is_there():
+    pytest.skip("needs tessella._cuda, torch and a CUDA device", allow_module_level=True)
+
+
+@pytest.mark.parametrize("case", [*small_cases(), *large_cases()], ids=str)
+def test_encodings_equal_the_reference(case: Case) -> None:
+    runner = FdeRunner(importlib.import_module("torch"), importlib.import_module("tessella._cuda_fde"))
+    check(case, runner.encode, reference)
