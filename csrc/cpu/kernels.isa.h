@@ -42,4 +42,9 @@ void pq_pack(const float* table, std::size_t m, PqPacked* out);
 void pq_scan(const PqScan& job);
 void pq_sum(const PqSum& job);
 
+void contrast_forward(const ContrastForward& job);
+std::size_t contrast_forward_scratch(const Contrast& job);
+void contrast_backward(const ContrastBackward& job);
+std::size_t contrast_backward_scratch(const Contrast& job);
+
 }  // namespace tessella::TSL_LEVEL

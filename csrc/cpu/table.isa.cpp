@@ -37,6 +37,10 @@ Kernels kernel_table() {
   table.pq_pack = pq_pack;
   table.pq_scan = pq_scan;
   table.pq_sum = pq_sum;
+  table.contrast_forward = contrast_forward;
+  table.contrast_forward_scratch = contrast_forward_scratch;
+  table.contrast_backward = contrast_backward;
+  table.contrast_backward_scratch = contrast_backward_scratch;
   return table;
 }
 

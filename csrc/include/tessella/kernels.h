@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tessella/binary.h"
+#include "tessella/contrast.h"
 #include "tessella/exact.h"
 #include "tessella/graph.h"
 #include "tessella/kmeans.h"
@@ -50,6 +51,11 @@ struct Kernels {
   PqPackFn pq_pack;
   PqScanFn pq_scan;
   PqSumFn pq_sum;
+
+  ContrastForwardFn contrast_forward;
+  ContrastScratchFn contrast_forward_scratch;
+  ContrastBackwardFn contrast_backward;
+  ContrastScratchFn contrast_backward_scratch;
 };
 
 }  // namespace tessella
