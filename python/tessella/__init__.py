@@ -59,7 +59,7 @@ __all__ = [
     "set_num_threads",
 ]
 
-_LAZY = ("train",)  # parts with needs of their own: `ts.train` is imported when it is first asked for
+_LAZY = ("encoder", "train")  # parts with needs of their own: imported when they are first asked for
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """Hard negatives out of an index: near a query, and still no nearer than its documents allow.
 
-NV-Retriever (Moreira et al., arXiv:2407.15831): of the documents nearest to a query those count as negatives whose score
+NV-Retriever (Moreira et al., arXiv:2407.15831): of the documents nearest to a query those are negatives whose score
 lies far enough under that of the query's own document; what scores higher is more likely an answer that nobody marked.
 """
 
