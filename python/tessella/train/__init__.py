@@ -6,7 +6,9 @@ docs/howto/train.md walks through a run; docs/concepts/losses.md has the formula
 from tessella.train import losses, merge
 from tessella.train.columns import Columns
 from tessella.train.config import Config
+from tessella.train.lora import add_lora, merge_lora
 from tessella.train.mining import MarginPos, Mined, PercPos, consistent, mine_hard_negatives
+from tessella.train.refresh import RefreshNegatives
 from tessella.train.trainer import Trainer
 
 __all__ = [
@@ -15,9 +17,12 @@ __all__ = [
     "MarginPos",
     "Mined",
     "PercPos",
+    "RefreshNegatives",
     "Trainer",
+    "add_lora",
     "consistent",
     "losses",
     "merge",
+    "merge_lora",
     "mine_hard_negatives",
 ]

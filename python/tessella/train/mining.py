@@ -36,7 +36,7 @@ class PercPos:
 
     def bound(self, positive: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The highest score of a negative."""
-        return positive - (1 - self.share) * np.abs(positive)
+        return np.asarray(positive - (1 - self.share) * np.abs(positive))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Mined(NamedTuple):
     @property
     def full(self) -> npt.NDArray[np.bool_]:
         """(n,): queries with as many negatives as were asked for."""
-        return (self.rows >= 0).all(axis=1)
+        return np.asarray((self.rows >= 0).all(axis=1))
 
 
 def mine_hard_negatives(

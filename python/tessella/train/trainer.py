@@ -16,6 +16,7 @@ from tessella.train.batches import Batches
 from tessella.train.cache import Embedded, RandomState, without_graph
 from tessella.train.columns import Columns
 from tessella.train.config import Config
+from tessella.train.encoders import as_module
 from tessella.train.losses import Loss
 from tessella.train.merge import Average
 from tessella.train.world import World
@@ -28,7 +29,7 @@ class Trainer:
     """Trains a model by a loss on named columns of texts.
 
     Args:
-        model: an `nn.Module` that takes a list of n texts and gives (n, d): an `Encoder`, or your own.
+        model: an `Encoder`, whose weights are trained in place, or any `nn.Module` from a list of n texts to (n, d).
         loss: a `Loss`, or any function of named columns; for several tasks a dict of them, or one for all.
         data: what `Columns.of` takes; for several tasks a dict of names and such.
         config: see there.
@@ -45,7 +46,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         loss: Loss | Mapping[str, Loss],
         data: Any,
         config: Config | None = None,
@@ -55,7 +56,8 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         folder: str | Path | None = None,
     ) -> None:
-        self.model, self.config, self.evaluate, self.guide = model, config or Config(), evaluate, guide
+        self.given, self.model, self.config = model, as_module(model), config or Config()
+        self.evaluate, self.guide = evaluate, guide
         self.callbacks, self.folder = list(callbacks), None if folder is None else Path(folder)
         self.world = World.found()
         self.data, self.losses = by_task(data, loss)
@@ -70,7 +72,7 @@ class Trainer:
         self.parameters = [each for each in self.model.parameters() if each.requires_grad]
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.config.learning_rate)
         self.scaler = torch.amp.GradScaler(self.world.device.type, enabled=self.config.precision == "float16")
-        self.average = Average(model, self.config.average) if self.config.average else None
+        self.average = Average(self.model, self.config.average) if self.config.average else None
         self.step = 0
         self.history: list[dict[str, float]] = []
         # Each process drops out differently, and a run depends on its seed alone.
@@ -131,7 +133,7 @@ class Trainer:
         if self.evaluate is None:
             return {}
         with evaluating(self.model):
-            return dict(self.evaluate(self.model))
+            return dict(self.evaluate(self.given))
 
     def save(self, folder: str | Path | None = None) -> Path:
         """Writes all that `resume` needs; by the first process alone."""
