@@ -20,6 +20,8 @@ __all__: list[str] = [
     "binary_dot",
     "binary_encode",
     "binary_hamming",
+    "contrast_backward",
+    "contrast_forward",
     "graph_encode",
     "graph_scan",
     "kmeans_assign",
@@ -274,6 +276,54 @@ def binary_hamming(
 ) -> numpy.typing.NDArray[numpy.int32]:
     """
     Differing bits of codes (nq, bytes) and codes (n, bytes) -> (nq, n).
+    """
+
+def contrast_backward(
+    rows: numpy.typing.NDArray[numpy.float32],
+    columns: numpy.typing.NDArray[numpy.float32],
+    row_scale: numpy.typing.NDArray[numpy.float32],
+    column_scale: numpy.typing.NDArray[numpy.float32] | None = None,
+    *,
+    dims: numpy.typing.NDArray[numpy.uint32],
+    hardness: numpy.typing.NDArray[numpy.float32] | None = None,
+    row_bound: numpy.typing.NDArray[numpy.float32] | None = None,
+    row_ids: numpy.typing.NDArray[numpy.int32] | None = None,
+    column_ids: numpy.typing.NDArray[numpy.int32] | None = None,
+    row_groups: numpy.typing.NDArray[numpy.int32] | None = None,
+    column_groups: numpy.typing.NDArray[numpy.int32] | None = None,
+    guide_rows: numpy.typing.NDArray[numpy.float32] | None = None,
+    guide_columns: numpy.typing.NDArray[numpy.float32] | None = None,
+    guide_bound: numpy.typing.NDArray[numpy.float32] | None = None,
+    reduce: str,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+    out: numpy.typing.NDArray[numpy.float32],
+    out_gradient: numpy.typing.NDArray[numpy.float32],
+) -> tuple[typing.Any, ...]:
+    """
+    Gradients of rows (n, d), columns (c, d), row_scale (p, n) and column_scale (p, c) or None.
+    """
+
+def contrast_forward(
+    rows: numpy.typing.NDArray[numpy.float32],
+    columns: numpy.typing.NDArray[numpy.float32],
+    row_scale: numpy.typing.NDArray[numpy.float32],
+    column_scale: numpy.typing.NDArray[numpy.float32] | None = None,
+    *,
+    dims: numpy.typing.NDArray[numpy.uint32],
+    hardness: numpy.typing.NDArray[numpy.float32] | None = None,
+    row_bound: numpy.typing.NDArray[numpy.float32] | None = None,
+    row_ids: numpy.typing.NDArray[numpy.int32] | None = None,
+    column_ids: numpy.typing.NDArray[numpy.int32] | None = None,
+    row_groups: numpy.typing.NDArray[numpy.int32] | None = None,
+    column_groups: numpy.typing.NDArray[numpy.int32] | None = None,
+    guide_rows: numpy.typing.NDArray[numpy.float32] | None = None,
+    guide_columns: numpy.typing.NDArray[numpy.float32] | None = None,
+    guide_bound: numpy.typing.NDArray[numpy.float32] | None = None,
+    reduce: str,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Log-sum-exp, or sum of softplus, of the logits that count: (p, n).
     """
 
 def graph_encode(

@@ -128,7 +128,7 @@ class _Given:
         row_bound: Any, ids: Sequence[tuple[Any, Any]], groups: tuple[Any, Any] | None,
         guide: tuple[Any, Any, Any] | None,
     ) -> None:  # fmt: skip
-        self.arrays: dict[str, Array | None] = {
+        self.arrays: dict[str, Any] = {
             "rows": _floats(rows, "rows", 2),
             "columns": _floats(columns, "columns", 2),
             "row_scale": _floats(row_scale, "row_scale", 2),
@@ -136,7 +136,7 @@ class _Given:
             "hardness": _optional(hardness, "hardness", 1),
             "row_bound": _optional(row_bound, "row_bound", 2),
         }
-        lengths = (self.arrays["rows"].shape[1],) if dims is None else dims  # type: ignore[union-attr]
+        lengths = (self.arrays["rows"].shape[1],) if dims is None else dims
         self.arrays["dims"] = np.array([whole_number(m, 1, "dims", "contrast") for m in lengths], np.uint32)
         if ids:
             masks = [_ranks(of_rows, of_columns, "ids") for of_rows, of_columns in ids]
@@ -155,11 +155,13 @@ def _threads(threads: int | None) -> int:
 
 
 def _floats(x: Any, name: str, ndim: int) -> npt.NDArray[np.float32]:
-    taken = as_rows(x, name, "contrast", dtypes=("f32", "f16", "bf16"))
     shape = tuple(getattr(x, "shape", np.shape(x)))
     if len(shape) != ndim:
         wanted = "one dimension" if ndim == 1 else "two dimensions"
         raise InvalidArgument(f"contrast: expected {name} of {wanted}; got {shape}")
+    if shape[-1] == 0:
+        return np.zeros(shape, np.float32)  # no rows or no columns, which rows of a matrix always have
+    taken = as_rows(x, name, "contrast", dtypes=("f32", "f16", "bf16"))
     return as_float32(taken.array, taken.kind).reshape(shape)
 
 
