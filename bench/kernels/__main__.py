@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import machine
 from bench.kernels.rows import HEADER, Row
 
-FAMILIES = ("rotate", "pq", "rabitq", "scalar", "graph", "kmeans", "binary", "fde", "maxsim")
+FAMILIES = ("rotate", "pq", "rabitq", "scalar", "graph", "kmeans", "binary", "fde", "maxsim", "contrast")
 HISTORY = Path(__file__).resolve().parents[1] / "history"
 
 

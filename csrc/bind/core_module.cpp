@@ -1,5 +1,6 @@
 // tessella._core: a list of register calls.
 #include "bind/binary.h"
+#include "bind/contrast.h"
 #include "bind/errors.h"
 #include "bind/fde.h"
 #include "bind/flat.h"
@@ -26,6 +27,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   tessella::bind::register_fde(m);
   tessella::bind::register_kmeans(m);
   tessella::bind::register_maxsim(m);
+  tessella::bind::register_contrast(m);
   tessella::bind::register_flat(m);
   tessella::bind::register_ivf(m);
   tessella::bind::register_graph(m);

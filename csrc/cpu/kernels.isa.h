@@ -47,5 +47,9 @@ void pq_sum(const PqSum& job);
 
 void fde_encode(const FdeEncode& job);
 std::size_t fde_encode_scratch(const FdeEncode& job);
+void contrast_forward(const ContrastForward& job);
+std::size_t contrast_forward_scratch(const Contrast& job);
+void contrast_backward(const ContrastBackward& job);
+std::size_t contrast_backward_scratch(const Contrast& job);
 
 }  // namespace tessella::TSL_LEVEL

@@ -41,6 +41,10 @@ Kernels kernel_table() {
   table.pq_sum = pq_sum;
   table.fde_encode = fde_encode;
   table.fde_encode_scratch = fde_encode_scratch;
+  table.contrast_forward = contrast_forward;
+  table.contrast_forward_scratch = contrast_forward_scratch;
+  table.contrast_backward = contrast_backward;
+  table.contrast_backward_scratch = contrast_backward_scratch;
   return table;
 }
 

@@ -42,6 +42,13 @@ TSL_INLINE F32 mul(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
 TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 TSL_INLINE F32 max_f32(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
 TSL_INLINE F32 min_f32(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
+TSL_INLINE F32 div_f32(F32 a, F32 b) { return {_mm256_div_ps(a.v, b.v)}; }
+TSL_INLINE F32 sqrt_f32(F32 a) { return {_mm256_sqrt_ps(a.v)}; }
+TSL_INLINE F32 round_f32(F32 a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+TSL_INLINE F32 power_of_two(F32 a) {
+  return {
+      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a.v), _mm256_set1_epi32(127)), 23))};
+}
 TSL_INLINE F32 where_greater(F32 a, F32 b, F32 yes, F32 no) {
   return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ))};
 }

@@ -36,6 +36,12 @@ TSL_INLINE F32 mul(F32 a, F32 b) { return {vmulq_f32(a.v, b.v)}; }
 TSL_INLINE F32 fma(F32 a, F32 b, F32 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
 TSL_INLINE F32 max_f32(F32 a, F32 b) { return {vmaxq_f32(a.v, b.v)}; }
 TSL_INLINE F32 min_f32(F32 a, F32 b) { return {vminq_f32(a.v, b.v)}; }
+TSL_INLINE F32 div_f32(F32 a, F32 b) { return {vdivq_f32(a.v, b.v)}; }
+TSL_INLINE F32 sqrt_f32(F32 a) { return {vsqrtq_f32(a.v)}; }
+TSL_INLINE F32 round_f32(F32 a) { return {vrndnq_f32(a.v)}; }
+TSL_INLINE F32 power_of_two(F32 a) {
+  return {vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(a.v), vdupq_n_s32(127)), 23))};
+}
 TSL_INLINE F32 where_greater(F32 a, F32 b, F32 yes, F32 no) { return {vbslq_f32(vcgtq_f32(a.v, b.v), yes.v, no.v)}; }
 TSL_INLINE F32 negate_where(F32 a, std::uint32_t mask) {
   const std::uint32_t lane_bit[4] = {1, 2, 4, 8};

@@ -80,6 +80,27 @@ TSL_INLINE F32 min_f32(F32 a, F32 b) {
   TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
   return r;
 }
+TSL_INLINE F32 div_f32(F32 a, F32 b) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] / b.v[i];
+  return r;
+}
+TSL_INLINE F32 sqrt_f32(F32 a) {
+  TSL_EACH(i, kF32Lanes) a.v[i] = __builtin_sqrtf(a.v[i]);
+  return a;
+}
+TSL_INLINE F32 round_f32(F32 a) {
+  TSL_EACH(i, kF32Lanes) a.v[i] = __builtin_rintf(a.v[i]);
+  return a;
+}
+TSL_INLINE F32 power_of_two(F32 a) {
+  F32 r;
+  TSL_EACH(i, kF32Lanes) {
+    const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<std::int32_t>(a.v[i]) + 127) << 23;
+    __builtin_memcpy(&r.v[i], &bits, 4);
+  }
+  return r;
+}
 TSL_INLINE F32 where_greater(F32 a, F32 b, F32 yes, F32 no) {
   F32 r;
   TSL_EACH(i, kF32Lanes) r.v[i] = a.v[i] > b.v[i] ? yes.v[i] : no.v[i];

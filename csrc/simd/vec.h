@@ -3,6 +3,7 @@
 //
 //   F32  kF32Lanes floats    zero_f32 set_f32 load_f32 store_f32 load_f16 load_bf16 load_u8_f32 load_u16_f32
 //                            add sub mul fma(a,b,c)=a*b+c min_f32 max_f32 reduce_add ge_mask store_round_u8
+//                            div_f32 sqrt_f32 round_f32 (nearest even) power_of_two (of whole numbers -126 .. 127)
 //                            where_greater(a, b, yes, no), lane by lane
 //                            negate_where(x, lane mask) hadamard (Walsh-Hadamard transform of the lanes) held
 //                            store_f16 (nearest even) transpose (kF32Lanes vectors, as rows of a square)

@@ -9,6 +9,9 @@
 array([0, 1])
 """
 
+from importlib import import_module
+from typing import Any
+
 from tessella import errors
 from tessella._backend import get_num_threads, set_num_threads
 from tessella._core import __version__
@@ -64,3 +67,11 @@ __all__ = [
     "maxsim",
     "set_num_threads",
 ]
+
+_LAZY = ("encoder", "train")  # parts with needs of their own: imported when they are first asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return import_module(f"tessella.{name}")
+    raise AttributeError(f"module 'tessella' has no attribute {name!r}")

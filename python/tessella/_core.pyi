@@ -22,6 +22,8 @@ __all__: list[str] = [
     "binary_encode",
     "binary_hamming",
     "fde_encode",
+    "contrast_backward",
+    "contrast_forward",
     "graph_encode",
     "graph_scan",
     "kmeans_assign",
@@ -309,6 +311,52 @@ def fde_encode(
 ) -> None:
     """
     Encodings of queries or documents, tokens (T, d) float32, float16 or bfloat16 (as uint16), into out (n, dim), float32 or float16 (as uint16).
+def contrast_backward(
+    rows: numpy.typing.NDArray[numpy.float32],
+    columns: numpy.typing.NDArray[numpy.float32],
+    row_scale: numpy.typing.NDArray[numpy.float32],
+    column_scale: numpy.typing.NDArray[numpy.float32] | None = None,
+    *,
+    dims: numpy.typing.NDArray[numpy.uint32],
+    hardness: numpy.typing.NDArray[numpy.float32] | None = None,
+    row_bound: numpy.typing.NDArray[numpy.float32] | None = None,
+    row_ids: numpy.typing.NDArray[numpy.int32] | None = None,
+    column_ids: numpy.typing.NDArray[numpy.int32] | None = None,
+    row_groups: numpy.typing.NDArray[numpy.int32] | None = None,
+    column_groups: numpy.typing.NDArray[numpy.int32] | None = None,
+    guide_rows: numpy.typing.NDArray[numpy.float32] | None = None,
+    guide_columns: numpy.typing.NDArray[numpy.float32] | None = None,
+    guide_bound: numpy.typing.NDArray[numpy.float32] | None = None,
+    reduce: str,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+    out: numpy.typing.NDArray[numpy.float32],
+    out_gradient: numpy.typing.NDArray[numpy.float32],
+) -> tuple[typing.Any, ...]:
+    """
+    Gradients of rows (n, d), columns (c, d), row_scale (p, n) and column_scale (p, c) or None.
+    """
+
+def contrast_forward(
+    rows: numpy.typing.NDArray[numpy.float32],
+    columns: numpy.typing.NDArray[numpy.float32],
+    row_scale: numpy.typing.NDArray[numpy.float32],
+    column_scale: numpy.typing.NDArray[numpy.float32] | None = None,
+    *,
+    dims: numpy.typing.NDArray[numpy.uint32],
+    hardness: numpy.typing.NDArray[numpy.float32] | None = None,
+    row_bound: numpy.typing.NDArray[numpy.float32] | None = None,
+    row_ids: numpy.typing.NDArray[numpy.int32] | None = None,
+    column_ids: numpy.typing.NDArray[numpy.int32] | None = None,
+    row_groups: numpy.typing.NDArray[numpy.int32] | None = None,
+    column_groups: numpy.typing.NDArray[numpy.int32] | None = None,
+    guide_rows: numpy.typing.NDArray[numpy.float32] | None = None,
+    guide_columns: numpy.typing.NDArray[numpy.float32] | None = None,
+    guide_bound: numpy.typing.NDArray[numpy.float32] | None = None,
+    reduce: str,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Log-sum-exp, or sum of softplus, of the logits that count: (p, n).
     """
 
 def graph_encode(

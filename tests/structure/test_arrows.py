@@ -26,7 +26,7 @@ CPP_ARROWS = {
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 PYTHON_HEADER = re.compile(r"#\s*include\s*[<\"](?:pybind11/|Python\.h)")
 # Parts of the package that stand outside it: they use the public face as any user would.
-GUESTS = {"encoder", "train", "faiss", "cli"}
+GUESTS = {"encoder", "eval", "train", "faiss", "cli"}
 OUTSIDE = ["tests", "bench", "examples", "docs"]
 # Kernels have no public face of their own: who tests or times one goes through its door.
 DOORS = {"tessella._core", "tessella._cuda"}

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tessella/binary.h"
+#include "tessella/contrast.h"
 #include "tessella/exact.h"
 #include "tessella/fde.h"
 #include "tessella/graph.h"
@@ -58,6 +59,10 @@ struct Kernels {
 
   FdeEncodeFn fde_encode;
   FdeScratchFn fde_encode_scratch;
+  ContrastForwardFn contrast_forward;
+  ContrastScratchFn contrast_forward_scratch;
+  ContrastBackwardFn contrast_backward;
+  ContrastScratchFn contrast_backward_scratch;
 };
 
 }  // namespace tessella

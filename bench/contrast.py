@@ -1,0 +1,157 @@
+"""InfoNCE beside torch: `python -m bench.contrast`, by a Python that has torch.
+
+Forward and backward of the mean InfoNCE of n unit queries and documents at temperature 0.05: torch's product and
+cross-entropy, and ours, plain, with a mask of ids, and with five Matryoshka prefixes. Each way of doing it takes turns
+within a round, and medians are compared. Memory is what the process grows by at its peak, a process for each. The
+gradients' largest difference from torch's, of its largest entry, stands beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench import machine
+
+HISTORY = Path(__file__).resolve().parent / "history"
+TEMPERATURE = 0.05
+Floats = npt.NDArray[np.float32]
+Work = Callable[[], tuple[Any, Any]]
+
+
+def pairs(n: int, d: int) -> tuple[Floats, Floats]:
+    """Unit queries and their documents."""
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((n, d), dtype=np.float32)
+    y = x + draw.standard_normal((n, d), dtype=np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True), y / np.linalg.norm(y, axis=1, keepdims=True)
+
+
+def theirs(x: Floats, y: Floats, threads: int) -> Work:
+    import torch
+
+    torch.set_num_threads(threads)
+    labels = torch.arange(len(x))
+
+    def work() -> tuple[Any, Any]:
+        q, k = (torch.from_numpy(each).requires_grad_() for each in (x, y))
+        torch.nn.functional.cross_entropy(q @ k.T / TEMPERATURE, labels).backward()
+        assert q.grad is not None and k.grad is not None
+        return q.grad.numpy(), k.grad.numpy()
+
+    return work
+
+
+def ours(x: Floats, y: Floats, threads: int, dims: tuple[int, ...] | None = None, masked: bool = False) -> Work:
+    from tessella.contrast import contrast_backward, contrast_forward
+
+    n, p = len(x), len(dims or (0,))
+    scale, share = np.full((p, n), 1 / TEMPERATURE, np.float32), np.full((p, n), 1 / n, np.float32)
+    numbers = np.arange(n)
+    rules: dict[str, Any] = {"dims": dims, "threads": threads, "ids": [(numbers, numbers)] if masked else ()}
+
+    def work() -> tuple[Any, Any]:
+        out = contrast_forward(x, y, scale, **rules)
+        found = contrast_backward(x, y, scale, out=out, out_gradient=share, **rules)
+        pull = np.float32(1 / (TEMPERATURE * n))  # of the positive, which is outside the sum
+        return found.rows - pull * y, found.columns - pull * x
+
+    return work
+
+
+def ways(x: Floats, y: Floats, threads: int) -> dict[str, Work]:
+    d = x.shape[1]
+    return {
+        "torch": theirs(x, y, threads),
+        "tessella": ours(x, y, threads),
+        "tessella, ids": ours(x, y, threads, masked=True),
+        "tessella, 5 dims": ours(x, y, threads, dims=(d // 12, d // 6, d // 3, d // 2, d)),
+    }
+
+
+def grown_mb(way: str, n: int, d: int, threads: int) -> float:
+    """10^6 bytes by which the peak grows in the call itself, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_grown, (way, n, d, threads))
+
+
+def _grown(way: str, n: int, d: int, threads: int) -> float:
+    small = pairs(64, d)
+    ways(*small, threads)[way]()  # libraries and their pools of threads
+    work = ways(*pairs(n, d), threads)[way]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6
+
+
+def off(got: tuple[Any, Any], wanted: tuple[Any, Any]) -> float:
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(got, wanted, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.contrast", description="InfoNCE beside torch.")
+    parser.add_argument("--n", type=int, default=8192)
+    parser.add_argument("--d", type=int, default=384)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--isa", help="level to pin (default: the best)")
+    parser.add_argument("--save", action="store_true", help="append the results to bench/history")
+    chosen = parser.parse_args()
+    machine.pin_cores(chosen.threads)
+    from tessella.testing import available_isas, pinned_isa
+
+    level = chosen.isa or available_isas()[0]
+    work = ways(*pairs(chosen.n, chosen.d), chosen.threads)
+    seconds: dict[str, list[float]] = {way: [] for way in work}
+    with pinned_isa(level):
+        found = {way: call() for way, call in work.items() if "dims" not in way}  # and warm
+        for _ in range(chosen.rounds):
+            for way, call in work.items():
+                start = time.perf_counter()
+                call()
+                seconds[way].append(time.perf_counter() - start)
+    print(f"{machine.cpu_model()}, level {level}; {chosen.n} x {chosen.d}, {chosen.threads} threads")
+    for way, times in seconds.items():
+        difference = None if way not in ("tessella",) else off(found[way], found["torch"])
+        row = {
+            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "commit": machine.commit(),
+            "cpu": machine.cpu_model(),
+            "level": level,
+            "threads": chosen.threads,
+            "load_average": machine.load_average(),
+            "seed": 0,
+            "n": chosen.n,
+            "d": chosen.d,
+            "way": way,
+            "seconds": round(statistics.median(times), 4),
+            "seconds_low": round(min(times), 4),
+            "seconds_high": round(max(times), 4),
+            "of_torch": round(statistics.median(times) / statistics.median(seconds["torch"]), 3),
+            "grown_mb": round(grown_mb(way, chosen.n, chosen.d, chosen.threads), 1),
+            "gradient_off": difference,
+        }
+        print(
+            f"{way:18}{row['seconds']:8.3f} s ({row['seconds_low']:.3f} to {row['seconds_high']:.3f})"
+            f"  x{row['of_torch']:.2f} of torch  +{row['grown_mb']:.0f} MB"
+            + ("" if difference is None else f"  gradients within {difference:.1e}"),
+            flush=True,
+        )
+        if chosen.save:
+            with (HISTORY / f"{datetime.date.today():%Y-%m-%d}-contrast.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training on real data: does it help, and which loss helps more?"""

