@@ -20,6 +20,7 @@ __all__: list[str] = [
     "binary_dot",
     "binary_encode",
     "binary_hamming",
+    "force_way",
     "graph_encode",
     "graph_scan",
     "kmeans_assign",
@@ -274,6 +275,11 @@ def binary_hamming(
 ) -> numpy.typing.NDArray[numpy.int32]:
     """
     Differing bits of codes (nq, bytes) and codes (n, bytes) -> (nq, n).
+    """
+
+def force_way(way: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    For tests: filtered searches go this way from now on; -1: any.
     """
 
 def graph_encode(
