@@ -9,7 +9,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.device import exact_cases, graph_cases, kmeans_cases, pq_cases, rabitq_cases, rotate_cases, scalar_cases
+from tests.device import (
+    exact_cases,
+    graph_cases,
+    kmeans_cases,
+    mask_cases,
+    pq_cases,
+    rabitq_cases,
+    rotate_cases,
+    scalar_cases,
+)
 from tests.device.runner import (
     GraphRunner,
     KmeansRunner,
@@ -36,6 +45,7 @@ def bodies(torch: Any, door: Door) -> list[Body]:
     graph = GraphRunner(torch, door("graph"))
     return [
         (exact_cases, lambda case: exact_cases.check(case, search, reference("exact").exact_topk)),
+        (mask_cases, lambda case: mask_cases.check(case, search, reference("exact").exact_topk)),
         (graph_cases, lambda case: graph_cases.check(case, graph, reference("graph"), reference("scalar"))),
         (kmeans_cases, lambda case: kmeans_cases.check(case, kmeans.assign)),
         (rabitq_cases, lambda case: rabitq_cases.check(case, rabitq, reference("rabitq"))),
