@@ -69,7 +69,7 @@ build-tools: | $(BIN)/python
 	$(PIP) scikit-build-core pybind11 ninja
 
 install-demo: build-tools
-	$(PIP) --no-build-isolation ".[cli]"
+	$(PIP) --no-build-isolation ".[cli,filters]"
 
 install-test: build-tools
 	$(PIP) --no-build-isolation ".[test]"

@@ -241,8 +241,21 @@ def test_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert recalls["NumPy"] == recalls["Flat"] == 1.0
     assert recalls["Flat,B1+U8"] > 0.98
     assert recalls["Flat,B1+N4"] > 0.85
+    assert re.search(r"explain: [\d,]+ of 8,000 rows match, [\d,]+ were looked at; chosen: \w+; estimated: ", printed)
     assert "bit for bit" in printed
     assert drawing.read_bytes().startswith(b"\x89PNG")
+
+
+def test_search_goes_by_a_filter(tmp_path: Path, x: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    index = ts.Index("Flat", dim=D, metric="l2")
+    index.add(x, attributes={"number": np.arange(N)})
+    index.save(tmp_path / "index")
+    np.save(tmp_path / "x.npy", x)
+    files = [str(tmp_path / name) for name in ("index", "x.npy", "hits.npz")]
+    assert main(["search", *files[:2], "-k", "3", "--where", "number >= 38", "--out", files[2]]) == 0
+    assert "where number >= 38: 2 of 40 rows" in capsys.readouterr().out
+    ids = np.load(files[2])["ids"]
+    assert (np.sort(ids, axis=1) == [-1, 38, 39]).all()
 
 
 # ---- what goes wrong

@@ -15,6 +15,9 @@ from tests.device import (
     graph_cases,
     kmeans_cases,
     maxsim_cases,
+    graph_cases,
+    kmeans_cases,
+    mask_cases,
     pq_cases,
     rabitq_cases,
     rotate_cases,
@@ -50,6 +53,7 @@ def bodies(torch: Any, door: Door) -> list[Body]:
     return [
         (exact_cases, lambda case: exact_cases.check(case, search, reference("exact").exact_topk)),
         (fde_cases, lambda case: fde_cases.check(case, fde.encode, reference("fde"))),
+        (mask_cases, lambda case: mask_cases.check(case, search, reference("exact").exact_topk)),
         (graph_cases, lambda case: graph_cases.check(case, graph, reference("graph"), reference("scalar"))),
         (kmeans_cases, lambda case: kmeans_cases.check(case, kmeans.assign)),
         (maxsim_cases, lambda case: maxsim_cases.check(case, maxsim.score, reference("maxsim"))),

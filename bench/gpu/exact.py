@@ -22,6 +22,7 @@ class Setting:
     nq: int
     k: int
     metric: str = "ip"
+    share: float = 1.0  # of the rows that a query may find; below 1, each query has a bitmap of its own
 
     @property
     def row_bytes(self) -> int:
@@ -41,6 +42,8 @@ def settings() -> Iterator[Setting]:
         yield Setting(type_, 100_000, 384, 1, 10)
         yield Setting(type_, 100_000, 384, 1024, 10)
         yield Setting(type_, 1_000_000, 128, 1024, 10)
+    for share in (0.001, 0.1):
+        yield Setting("bfloat16", 1_000_000, 384, 1024, 10, share=share)
     yield Setting("bfloat16", 1_000_000, 768, 1024, 2048)
 
 
@@ -55,13 +58,17 @@ class Workload:
         self.queries = self._unit(setting.nq).to(dtype)
         self.half_norms = [(0.5 * x.float().square().sum(1)).to(dtype) for x in self.rows]
         self._turn = itertools.cycle(range(copies))
+        self.allowed = None
+        if setting.share < 1:
+            self.allowed = torch.rand(setting.nq, setting.n, device="cuda") < setting.share
 
     def _unit(self, n: int) -> Any:
         x = self.torch.randn(n, self.setting.d, device="cuda")
         return self.torch.nn.functional.normalize(x, out=x)
 
     def ours(self, exact_topk: Callable[..., Any]) -> Callable[[], Any]:
-        return lambda: exact_topk(self.queries, self.rows[next(self._turn)], self.setting.k, self.setting.metric)
+        asked = self.setting.k, self.setting.metric
+        return lambda: exact_topk(self.queries, self.rows[next(self._turn)], *asked, allowed=self.allowed)
 
     def torchs(self) -> Callable[[], Any]:
         """What a torch user writes: scores in memory, then topk; queries in parts where the scores grow large.
@@ -72,11 +79,14 @@ class Workload:
         def run() -> Any:
             turn = next(self._turn)
             rows, part = self.rows[turn], max(1, TORCH_SCORES // self.setting.n)
-            for queries in self.queries.split(part):
+            masks = [None] * self.setting.nq if self.allowed is None else self.allowed.split(part)
+            for queries, mask in zip(self.queries.split(part), masks, strict=False):
                 if self.setting.metric == "ip":
                     scores = queries @ rows.T
                 else:
                     scores = self.torch.addmm(self.half_norms[turn], queries, rows.T, beta=-1)
+                if mask is not None:
+                    scores.masked_fill_(~mask, -float("inf"))
                 self.torch.topk(scores, self.setting.k, dim=1)
 
         return run

@@ -21,16 +21,18 @@ inline void check_k(std::size_t k) {
               "exact_topk: expected k in 1.." + std::to_string(kMaxK) + "; got " + std::to_string(k));
 }
 
-inline std::size_t cuda_exact_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k, int device) {
+inline std::size_t cuda_exact_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k, bool masks,
+                                      int device) {
   check_k(k);
   check_device("exact_topk", device);
   const cuda::DeviceScope scope(device);
-  return cuda::exact_search_scratch(nq, n, d, k);
+  return cuda::exact_search_scratch(nq, n, d, k, masks);
 }
 
 inline void cuda_exact_topk(Address queries, std::size_t nq, Address rows, const std::string& type, std::size_t n,
-                            std::size_t d, const std::string& metric, Address ids, std::size_t k, Address scores,
-                            Address out_ids, Address scratch, int device, Address stream) {
+                            std::size_t d, const std::string& metric, Address ids, Address allowed, bool masks,
+                            std::size_t k, Address scores, Address out_ids, Address scratch, int device,
+                            Address stream) {
   check_k(k);
   const cuda::ExactSearch job{pointer<const float>(queries),
                               nq,
@@ -44,17 +46,19 @@ inline void cuda_exact_topk(Address queries, std::size_t nq, Address rows, const
                               pointer<float>(scores),
                               pointer<std::int64_t>(out_ids),
                               pointer<void>(scratch),
-                              pointer<void>(stream)};
+                              pointer<void>(stream),
+                              {pointer<const std::uint64_t>(allowed), (n + 63) / 64, masks}};
   on_device("exact_topk", device, [&] { cuda::exact_search(job); });
 }
 
 inline void register_cuda_exact(py::module_& m) {
   m.def("exact_topk_scratch", &cuda_exact_scratch, py::arg("nq"), py::arg("n"), py::arg("d"), py::arg("k"),
-        py::kw_only(), py::arg("device"), "Bytes of scratch that exact_topk needs.");
+        py::kw_only(), py::arg("masks") = false, py::arg("device"), "Bytes of scratch that exact_topk needs.");
   m.def(
       "exact_topk", &cuda_exact_topk, py::kw_only(), py::arg("queries"), py::arg("nq"), py::arg("rows"),
-      py::arg("type"), py::arg("n"), py::arg("d"), py::arg("metric"), py::arg("ids"), py::arg("k"), py::arg("scores"),
-      py::arg("out_ids"), py::arg("scratch"), py::arg("device"), py::arg("stream"),
+      py::arg("type"), py::arg("n"), py::arg("d"), py::arg("metric"), py::arg("ids"), py::arg("allowed"),
+      py::arg("masks"), py::arg("k"), py::arg("scores"), py::arg("out_ids"), py::arg("scratch"), py::arg("device"),
+      py::arg("stream"),
       "Enqueue an exact search over addresses of device memory; tessella._cuda_exact.exact_topk checks and calls it.");
 }
 

@@ -13,6 +13,14 @@ std::size_t exact_topk_scratch(std::size_t nq, std::size_t n, std::size_t d, std
 // ExactScore names no stream: enqueued on the default one.
 void exact_score(const ExactScore& job);
 
+// Rows that a search may find: bit row % 64 of word row / 64. Tiles of rows in which no query of a block may find one
+// are left out.
+struct AllowedRows {
+  const std::uint64_t* words = nullptr;  // (count) for all queries, or (nq, count); nullptr: every row
+  std::size_t count = 0;                 // words of a bitmap, ceil(n / 64)
+  bool each = false;                     // every query has its own
+};
+
 // The k best rows of each query with their final scores: lists kSpareCandidates longer than k, scored again pair by
 // pair. Everything as in ExactTopK but `first_row`, which is 0, and the running lists.
 struct ExactSearch {
@@ -29,8 +37,10 @@ struct ExactSearch {
   std::int64_t* out_ids;    // (nq, k): -1 in empty slots
   void* scratch;            // exact_search_scratch(...) bytes, 64-byte aligned
   void* stream;
+  AllowedRows allowed = {};
 };
 void exact_search(const ExactSearch& job);
-std::size_t exact_search_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k);
+// masks: every query has a bitmap of its own.
+std::size_t exact_search_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k, bool masks = false);
 
 }  // namespace tessella::cuda

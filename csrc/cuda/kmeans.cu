@@ -59,7 +59,8 @@ __global__ void __launch_bounds__(kTileThreads, kProductShape.blocks_per_multipr
     }
     __syncthreads();
   };
-  multiply_tiles(shared, job.rows, first_row, job.centroids, begin, end, start, take);
+  const auto next = [](std::uint32_t tile) { return tile; };
+  multiply_tiles(shared, job.rows, first_row, job.centroids, begin, end, next, start, take);
 #pragma unroll
   for (int i = 0; i < kTileSums; ++i) {
     const Nearest nearest = best_of_lanes<kTileSide>(best[i]);

@@ -13,7 +13,9 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kPartRows = 8192;  // a part of fewer rows is not worth a thread
+constexpr std::size_t kPartRows = 8192;     // a part of fewer rows is not worth a thread
+constexpr std::size_t kSharedRows = 256;    // scored for one query after another, at a time
+constexpr std::size_t kGatherQueries = 32;  // that share a look at rows
 
 // What one of several parts of the rows has for one query.
 struct Gathered {
@@ -21,21 +23,47 @@ struct Gathered {
   std::size_t scored = 0;
 };
 
-Gathered gather_range(const RowScorer& scorer, const QueryTables& tables, const RowBitmap& allowed, const IdMap& ids,
-                      std::size_t keep, std::size_t first, std::size_t last) {
-  Selection found(scorer, tables, keep, ids, false);
-  std::array<std::uint32_t, RowScorer::kMostGathered> rows;
+// Queries under one bitmap share a look at its rows: these are scored for one after another while they are in the
+// cache.
+std::vector<Gathered> gather_range(const RowScorer& scorer, std::span<const QueryTables> tables,
+                                   const RowBitmap& allowed, const IdMap& ids, std::size_t keep, std::size_t first,
+                                   std::size_t last) {
+  std::vector<Selection> found;
+  found.reserve(tables.size());
+  for (const QueryTables& each : tables) found.emplace_back(scorer, each, keep, ids, false);
+  std::array<std::uint32_t, kSharedRows> rows;
   std::size_t count = 0;
+  const auto offer = [&] {
+    for (Selection& each : found) each.offer_rows(rows.data(), count);
+    count = 0;
+  };
   allowed.for_rows(first, last, [&](std::size_t row) {
     if (!ids.named(row)) return;
     rows[count++] = static_cast<std::uint32_t>(row);
-    if (count < rows.size()) return;
-    found.offer_rows(rows.data(), count);
-    count = 0;
+    if (count == rows.size()) offer();
   });
-  found.offer_rows(rows.data(), count);
-  std::vector<Ranked> ranked = found.finish();
-  return {std::move(ranked), found.refined()};
+  offer();
+  std::vector<Gathered> out;
+  for (Selection& each : found) {
+    std::vector<Ranked> ranked = each.finish();
+    out.push_back({std::move(ranked), each.refined()});
+  }
+  return out;
+}
+
+// Queries under one bitmap, so many at most.
+std::vector<std::vector<std::size_t>> companies(const SearchRequest& request) {
+  std::map<const std::uint64_t*, std::vector<std::size_t>> open;
+  std::vector<std::vector<std::size_t>> all;
+  for (std::size_t q = 0; q < request.nq; ++q) {
+    auto& company = open[request.bitmap(q).words.data()];
+    company.push_back(q);
+    if (company.size() == kGatherQueries) all.push_back(std::exchange(company, {}));
+  }
+  for (auto& [words, company] : open) {
+    if (!company.empty()) all.push_back(std::move(company));
+  }
+  return all;
 }
 
 // The best of all parts.
@@ -108,23 +136,36 @@ CandidateLists gather(const SearchRequest& request, const RowScorer& scorer, con
   const bool rescores = scorer.ends_raw() && !scorer.fine_is_raw();
   const std::size_t keep = rescores ? kRawFactor * request.k : request.k, dim = scorer.rows().config().dim;
   const std::size_t most = std::max<std::size_t>(1, ids.size() / kPartRows);
-  const std::size_t parts = request.nq < request.threads ? std::min(request.threads, most) : 1;
-  std::vector<Gathered> found(request.nq * parts);
+  const std::vector<std::vector<std::size_t>> all = companies(request);
+  const std::size_t parts = all.size() < request.threads ? std::min(request.threads, most) : 1;
+  std::vector<std::vector<Gathered>> found(all.size() * parts);
   parallel_for(found.size(), request.threads, [&](std::size_t task) {
-    const std::size_t q = task / parts, p = task % parts, words = (ids.size() + 63) / 64;
-    QueryTables tables;
-    tables.raw = request.queries + q * dim;
-    AlignedBuffer memory(scorer.fine_is_raw() ? 0 : scorer.table_bytes());
-    if (!scorer.fine_is_raw()) tables = scorer.tables_for(tables.raw, memory.data());
-    found[task] = gather_range(scorer, tables, request.bitmap(q), ids, keep, words * p / parts * 64,
+    const std::vector<std::size_t>& company = all[task / parts];
+    const std::size_t p = task % parts, words = (ids.size() + 63) / 64;
+    if (const RowBitmap allowed = request.bitmap(company.front()); !allowed.all() && allowed.count == 0) {
+      found[task].resize(company.size());
+      return;
+    }
+    const std::size_t bytes = scorer.fine_is_raw() ? 0 : (scorer.fine_table_bytes() + 63) / 64 * 64;
+    AlignedBuffer memory(bytes * company.size());
+    std::vector<QueryTables> tables(company.size());
+    for (std::size_t i = 0; i < company.size(); ++i) {
+      tables[i].raw = request.queries + company[i] * dim;
+      if (bytes != 0) tables[i] = scorer.fine_tables_for(tables[i].raw, memory.data() + i * bytes);
+    }
+    found[task] = gather_range(scorer, tables, request.bitmap(company.front()), ids, keep, words * p / parts * 64,
                                std::min(ids.size(), words * (p + 1) / parts * 64));
   });
   CandidateLists lists(request.nq);
   SearchCounts counts;
-  for (std::size_t q = 0; q < request.nq; ++q) {
-    const std::vector<Ranked> best = merged({found.data() + q * parts, parts}, ids, keep, counts);
-    if (rescores) counts.rescored += best.size();
-    lists[q] = final_list(scorer, request.queries + q * dim, best, request.k, rescores, ids);
+  for (std::size_t c = 0; c < all.size(); ++c) {
+    for (std::size_t i = 0; i < all[c].size(); ++i) {
+      std::vector<Gathered> each;
+      for (std::size_t p = 0; p < parts; ++p) each.push_back(std::move(found[c * parts + p][i]));
+      const std::vector<Ranked> best = merged(each, ids, keep, counts);
+      if (rescores) counts.rescored += best.size();
+      lists[all[c][i]] = final_list(scorer, request.queries + all[c][i] * dim, best, request.k, rescores, ids);
+    }
   }
   if (request.counts != nullptr) *request.counts = counts;
   return lists;

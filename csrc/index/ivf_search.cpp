@@ -9,41 +9,19 @@
 #include <limits>
 
 #include "common/parallel.h"
-#include "index/filtered.h"
-#include "index/ivf.h"
-#include "index/selection.h"
+#include "index/ivf_scan.h"
 
 namespace tessella {
 
 namespace {
 
-constexpr std::size_t kNear = 3;           // lists that make a threshold about as sharp as it gets
-constexpr std::size_t kSharedLists = 6;    // queries a task has for each list, where there are enough
-constexpr std::size_t kMostQueries = 512;  // of a task: their tables should stay in the cache
+constexpr std::size_t kSharedLists = 6;  // queries a task has for each list, where there are enough
 constexpr std::size_t kFewestQueries = 32;
-constexpr std::size_t kSpareLists = 2;       // times those that a filter is planned to need are put in order
-constexpr std::size_t kListsAhead = 4;       // whose row numbers are asked for
-constexpr std::size_t kRangeRows = 4096;     // rows between two looks at the threshold
 constexpr std::size_t kFetchedBytes = 4096;  // of the next list, asked for while one is scanned
 
-struct Probe {
-  std::uint32_t list;
-  float add;  // similarity of the query and the list's centroid
-};
+}  // namespace
 
-struct Visit {
-  Probe probe;
-  std::uint32_t query;  // of the task
-};
-
-// Room for one task. Hits are left unset: nobody reads beyond their count.
-struct WorkSpace {
-  AlignedBuffer tables;
-  std::array<std::unique_ptr<RabitqHit[]>, kRabitqQueries> hits;
-  std::vector<std::uint32_t> admitted;  // row numbers of one list
-};
-
-// Visits of one list together, the queries in order. By counting: comparisons would be mispredicted.
+// By counting: comparisons would be mispredicted.
 std::vector<Visit> list_by_list(const std::vector<Visit>& visits, std::size_t lists) {
   std::vector<std::uint32_t> next(lists + 1, 0);
   for (const Visit& each : visits) ++next[each.probe.list + 1];
@@ -53,106 +31,19 @@ std::vector<Visit> list_by_list(const std::vector<Visit>& visits, std::size_t li
   return sorted;
 }
 
-}  // namespace
-
-class IvfScan {
- public:
-  // `request` has prepared queries.
-  IvfScan(const IvfIndex& index, const IvfRequest& request)
-      : ix_(index),
-        config_(index.config()),
-        kernels_(index.rows_.kernels()),
-        request_(request.search),
-        nprobe_(std::min(request.nprobe, index.lists_.count())),
-        scorer_(index.rows_, request.search.epsilon),
-        coarse_(index.centroids_, request.search.epsilon),
-        list_ids_(numbered(index.lists_.count())) {}
-
-  CandidateLists run() {
-    const std::size_t nq = request_.nq;
-    CandidateLists out(nq);
-    const std::size_t each = std::clamp(kSharedLists * ix_.lists_.count() / nprobe_, kFewestQueries, kMostQueries);
-    const std::size_t tasks = std::max((nq + each - 1) / each, std::min(nq, request_.threads));
-    parallel_for(tasks, request_.threads, [&](std::size_t task) {
-      const std::size_t first = nq * task / tasks, last = nq * (task + 1) / tasks;
-      WorkSpace space = work_space(last - first);
-      search_group(first, last - first, space, out.data() + first);
-    });
-    if (request_.counts != nullptr) *request_.counts = {scanned_, refined_, rescored_, probed_};
-    return out;
-  }
-
-  // The same under bitmaps, each query by itself. A list is left empty where every row that counts had better be
-  // looked at.
-  CandidateLists run_admitted(const Ground& ground) {
-    CandidateLists out(request_.nq);
-    parallel_for(request_.nq, request_.threads, [&](std::size_t q) {
-      WorkSpace space = work_space(1);
-      out[q] = search_admitted(q, ground, space);
-    });
-    if (request_.counts != nullptr) *request_.counts = {scanned_, refined_, rescored_, probed_};
-    return out;
-  }
-
-  std::vector<Candidate> within(std::size_t q, float least) const;
-
-  Ground ground() const {
-    Ground ground(scorer_, ix_.ids_.size());
-    ground.offer_lists(ix_.lists_.count(), nprobe_, ix_.scans_codes());
-    return ground;
-  }
-  const RowScorer& scorer() const { return scorer_; }
-
- private:
-  static IdMap numbered(std::size_t count) {
-    IdMap map;
-    map.append_next(count);
-    return map;
-  }
-  const float* query(std::size_t q) const { return request_.queries + q * config_.dim; }
-  bool ends_raw() const { return config_.codecs.back().kind == Codec::Kind::kRaw; }
-  std::size_t keep() const {
-    return ends_raw() && ix_.rows_.column("codes") != nullptr ? kRawFactor * request_.k : request_.k;
-  }
-  // The centroids' codes and the rows' are of one rotation about one centre: one set of tables serves both.
-  std::size_t table_bytes() const { return coarse_.table_bytes() + scorer_.pq_table_bytes(); }
-  QueryTables tables_for(const float* query, std::uint8_t* memory) const {
-    QueryTables tables = coarse_.tables_for(query, memory);
-    if (scorer_.pq_table_bytes() != 0) scorer_.add_pq_tables(tables, memory + coarse_.table_bytes());
-    return tables;
-  }
-  WorkSpace work_space(std::size_t queries) const {
-    WorkSpace space{AlignedBuffer(queries * table_bytes()), {}, {}};
-    for (std::size_t i = 0; i < std::min(queries, kRabitqQueries); ++i) {
-      space.hits[i] = std::make_unique_for_overwrite<RabitqHit[]>(kRangeRows);
-    }
-    return space;
-  }
-
-  void search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std::vector<Candidate>* out);
-  void nearest_lists(const QueryTables* tables, std::size_t nq, std::size_t wanted, WorkSpace& space,
-                     std::vector<Probe>* probes) const;
-  std::vector<Candidate> search_admitted(std::size_t q, const Ground& ground, WorkSpace& space);
-  double scan_admitted(const Probe& probe, const QueryTables& tables, const Ground& ground, WorkSpace& space,
-                       Selection& found) const;
-  void scan_list(const Visit* visits, std::size_t count, const QueryTables* tables, WorkSpace& space,
-                 Selection* found) const;
-  void scan_blocks(const Visit* visits, std::size_t count, const QueryTables* tables, std::size_t first,
-                   const float* thresholds, RabitqHit* const* hits, std::size_t* counts) const;
-  RabitqQuery for_list(const QueryTables& tables, const Probe& probe) const;
-  void fetch(const Probe& probe) const;
-  void fetch_numbers(const Probe& probe) const;
-  std::vector<Candidate> finished(std::size_t q, const std::vector<Ranked>& list);
-
-  const IvfIndex& ix_;
-  const RowConfig& config_;
-  const Kernels& kernels_;
-  const SearchRequest& request_;
-  std::size_t nprobe_;
-  RowScorer scorer_, coarse_;
-  IdMap list_ids_;
-  std::atomic<std::uint64_t> scanned_{0}, refined_{0}, rescored_{0}, probed_{0};
-};
+CandidateLists IvfScan::run() {
+  const std::size_t nq = request_.nq;
+  CandidateLists out(nq);
+  const std::size_t each = std::clamp(kSharedLists * ix_.lists_.count() / nprobe_, kFewestQueries, kMostQueries);
+  const std::size_t tasks = std::max((nq + each - 1) / each, std::min(nq, request_.threads));
+  parallel_for(tasks, request_.threads, [&](std::size_t task) {
+    const std::size_t first = nq * task / tasks, last = nq * (task + 1) / tasks;
+    WorkSpace space = work_space(last - first);
+    search_group(first, last - first, space, out.data() + first);
+  });
+  if (request_.counts != nullptr) *request_.counts = {scanned_, refined_, rescored_, probed_};
+  return out;
+}
 
 void IvfScan::search_group(std::size_t q0, std::size_t nq, WorkSpace& space, std::vector<Candidate>* out) {
   std::vector<QueryTables> tables(nq);
@@ -238,14 +129,6 @@ void IvfScan::fetch(const Probe& probe) const {
   for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
 }
 
-void IvfScan::fetch_numbers(const Probe& probe) const {
-  const auto numbers = ix_.lists_[probe.list].numbers();
-  const std::size_t step = 64 / sizeof(std::uint32_t);
-  for (std::size_t at = 0; at < std::min(numbers.size(), kFetchedBytes); at += step) {
-    __builtin_prefetch(numbers.data() + at);
-  }
-}
-
 // <q, x> = <q, c> + <q - a, r> + <a, r>; see IvfIndex::encode_entries.
 RabitqQuery IvfScan::for_list(const QueryTables& tables, const Probe& probe) const {
   RabitqQuery query = tables.b1;
@@ -297,70 +180,6 @@ void IvfScan::scan_blocks(const Visit* visits, std::size_t count, const QueryTab
     queries[v].threshold = thresholds[v];
   }
   kernels_.rabitq_scan({blocks, n, ix_.rows_.padded(), true, queries.data(), count, hits, counts});
-}
-
-// ---- under a bitmap ------------------------------------------------------------------------------------------------
-
-// Lists, nearest first, until there were as many as without a filter and, in them, as many rows that count as that many
-// lists have on average. Where these are rare so near, the search goes on; once it has cost what it costs to look at
-// every row that counts, it is given up for that.
-std::vector<Candidate> IvfScan::search_admitted(std::size_t q, const Ground& ground, WorkSpace& space) {
-  const QueryTables tables = tables_for(query(q), space.tables.data());
-  const RowBitmap allowed = request_.bitmap(q);
-  const std::size_t count = ix_.lists_.count(), planned = widened(nprobe_, allowed.count, ix_.ids_.size());
-  const std::size_t least = std::max(nprobe_ * ix_.lists_.entries() / count, ix_.homes() * request_.k);
-  const double limit = ground.gathered * static_cast<double>(allowed.count);
-  Selection found(scorer_, tables, keep(), ix_.ids_, ix_.spills(), allowed);
-  std::vector<bool> done(count);
-  std::size_t probed = 0, scanned = 0, met = 0;
-  double spent = 0.0;
-  const auto enough = [&] { return probed >= nprobe_ && met >= least; };
-  for (std::size_t wanted = std::min(count, kSpareLists * planned); !enough() && probed < count; wanted = count) {
-    std::vector<Probe> probes;
-    nearest_lists(&tables, 1, wanted, space, &probes);
-    for (std::size_t p = 0; p < probes.size() && !enough() && !(spent > limit); ++p) {
-      if (p + kListsAhead < probes.size()) fetch_numbers(probes[p + kListsAhead]);
-      if (done[probes[p].list]) continue;
-      done[probes[p].list] = true;
-      spent += scan_admitted(probes[p], tables, ground, space, found);
-      met += space.admitted.size();
-      scanned += ix_.lists_[probes[p].list].size;
-      ++probed;
-    }
-    if (spent > limit || wanted == count) break;
-  }
-  scanned_.fetch_add(scanned, std::memory_order_relaxed);
-  probed_.fetch_add(probed, std::memory_order_relaxed);
-  if (spent > limit && !enough()) return {};
-  const std::vector<Ranked> ranked = found.finish();
-  refined_.fetch_add(found.refined(), std::memory_order_relaxed);
-  return finished(q, ranked);
-}
-
-// Rows of one list: those that count one by one where they are few, else whole blocks. Leaves their numbers in
-// `space.admitted`, and returns what this cost.
-double IvfScan::scan_admitted(const Probe& probe, const QueryTables& tables, const Ground& ground, WorkSpace& space,
-                              Selection& found) const {
-  const InvertedLists::List& list = ix_.lists_[probe.list];
-  auto& admitted = space.admitted;
-  admitted.resize(list.size);
-  std::size_t count = 0;
-  for (const std::uint32_t row : list.numbers()) {
-    admitted[count] = row;
-    count += found.allowed().admits(row) ? 1 : 0;
-  }
-  admitted.resize(count);
-  const double looked = ground.list + ground.number * static_cast<double>(list.size);
-  const double one_by_one = ground.gathered * static_cast<double>(count);
-  const double in_blocks = ground.block * static_cast<double>((list.size + kBlockRows - 1) / kBlockRows);
-  if (count == 0) return looked;
-  if (!ix_.scans_codes() || one_by_one < in_blocks) {
-    found.offer_rows(admitted.data(), count);
-    return looked + one_by_one;
-  }
-  const Visit visit{probe, 0};
-  scan_list(&visit, 1, &tables, space, &found);
-  return looked + in_blocks;
 }
 
 std::vector<Candidate> IvfScan::finished(std::size_t q, const std::vector<Ranked>& ranked) {

@@ -1,6 +1,7 @@
 #include "index/plan.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -19,9 +20,10 @@ constexpr double kScanByte = 0.023;                      // a byte of a block of
 constexpr double kLookUp = 0.6;                          // a piece of an 8-bit product code
 constexpr double kRun = 70.0;                            // of blocks: its hits are sifted by themselves
 constexpr double kRefined = 60.0;                        // a row on its way from estimate to score, beside that
-constexpr double kList = 400.0;                          // a list: its first bytes arrive
-constexpr double kNumber = 2.0;                          // a row number of a list, looked up in the bitmap
+constexpr double kList = 400.0;                          // a list that is scanned: its first bytes arrive
+constexpr double kShortList = 60.0;                      // one whose rows are scored one by one
 constexpr double kCentroid = 1.5, kOrdered = 120.0;      // a centroid by estimate; one of those put in order
+constexpr double kScored = 14.0, kPlaced = 30.0;         // a centroid by its code; one of those put in order
 constexpr double kVisit = 250.0;                         // a step of a walk, beside what it reads
 constexpr std::size_t kCacheBytes = 32 << 20;            // codes beyond that
 constexpr double kFar = 2.5;                             // cost so many times as much a byte
@@ -57,7 +59,7 @@ void Ground::offer_lists(std::size_t count, std::size_t nprobe, bool scans_codes
   lists = count;
   effort = nprobe;
   list = kList;
-  number = kNumber;
+  number = Ground::kNumber;
   block = scans_codes ? estimate_ : kNever;
 }
 
@@ -88,14 +90,24 @@ double cost_of_scan(const Ground& ground, std::size_t k, std::size_t matches) {
          cost_of_refining(ground, k, static_cast<double>(matches));
 }
 
-// Rows of a list are scored one by one or scanned, whichever is cheaper.
+// Lists in order of their centroids, as order_lists of ivf_filtered.cpp has them.
+double cost_of_order(double all, double probed) {
+  const double wanted = std::min(all, 2.0 * probed);
+  if (4.0 * wanted < all) return all * kCentroid + wanted * kOrdered;
+  return all * kScored + (probed < all ? wanted * kPlaced : 0.0);
+}
+
+// Rows of a list are scored one by one or scanned, whichever is cheaper. Those that count are found by looking up all
+// rows of the lists, or by sorting matches into lists.
 double cost_of_lists(const Ground& ground, std::size_t k, std::size_t matches) {
   const auto all = static_cast<double>(ground.lists);
   const double probed = std::min(all, static_cast<double>(widened(ground.effort, matches, ground.rows)));
   const double rows = probed / all * static_cast<double>(ground.rows), met = rows * share_of(matches, ground.rows);
-  const double scanned = (rows / kBlockRows + probed / 2) * ground.block + cost_of_refining(ground, k, met);
-  return kQuery + all * kCentroid + probed * (kOrdered + ground.list) + rows * ground.number +
-         std::min(met * ground.gathered, scanned);
+  const double scanned =
+      probed * ground.list + (rows / kBlockRows + probed / 2) * ground.block + cost_of_refining(ground, k, met);
+  return kQuery + cost_of_order(all, probed) +
+         std::min(rows * ground.number, static_cast<double>(matches) * Ground::kSorted) +
+         std::min(probed * kShortList + met * ground.gathered, scanned);
 }
 
 double cost_of_walk(const Ground& ground, std::size_t k, std::size_t matches) {
@@ -117,7 +129,11 @@ std::size_t rounded(std::size_t effort) {
   return (effort + step - 1) / step * step;
 }
 
+std::atomic<int> forced_way{-1};
+
 }  // namespace
+
+void force_way(int way) { forced_way.store(way, std::memory_order_relaxed); }
 
 Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches) {
   Plan plan;
@@ -132,6 +148,8 @@ Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches) {
   if (std::isfinite(ground.visit)) cost(Way::kWalk) = cost_of_walk(ground, k, matches);
   const auto least = std::min_element(plan.costs.begin(), plan.costs.end());
   plan.way = static_cast<Way>(least - plan.costs.begin());
+  const int forced = forced_way.load(std::memory_order_relaxed);
+  if (forced >= 0 && std::isfinite(plan.costs[static_cast<std::size_t>(forced)])) plan.way = static_cast<Way>(forced);
   if (plan.way == Way::kWalk) plan.effort = rounded(widened(std::max(ground.effort, k), matches, ground.rows));
   return plan;
 }

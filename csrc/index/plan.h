@@ -24,6 +24,9 @@ constexpr std::size_t kWays = 4;
 // What an index offers a filtered search, and what its steps cost, in nanoseconds. A way that is not there has
 // infinite steps.
 struct Ground {
+  static constexpr double kNumber = 2.0;  // a row number of a list, looked up in the bitmap
+  static constexpr double kSorted = 3.0;  // a row of the bitmap, on its way to its list
+
   Ground(const RowScorer& scorer, std::size_t rows_there);
 
   std::size_t rows;
@@ -51,6 +54,10 @@ struct Plan {
 };
 
 Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches);
+
+// For tests and benchmarks: from now on this way wherever an index has it, -1: the one that costs least. What a way
+// falls back on when it finds too little stays in force.
+void force_way(int way);
 
 // Lists, or candidates of a walk, among which as many rows count, of `rows` of which the filter admits `matches`, as
 // there are in `effort` of them without a filter.

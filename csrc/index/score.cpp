@@ -30,14 +30,20 @@ RowScorer::RowScorer(const Rows& rows, float epsilon)
   }
 }
 
-std::size_t RowScorer::table_bytes() const { return rows_.padded() * 7 + rabitq_table_bytes(rows_.padded()); }
+std::size_t RowScorer::table_bytes() const { return fine_table_bytes() + rabitq_table_bytes(rows_.padded()); }
 
 QueryTables RowScorer::tables_for(const float* query, std::uint8_t* memory) const {
+  QueryTables tables = fine_tables_for(query, memory + rabitq_table_bytes(rows_.padded()));
+  tables.b1.table.entries = memory;
+  kernels_.rabitq_table(tables.rotated, rows_.padded(), &tables.b1.table);
+  return tables;
+}
+
+QueryTables RowScorer::fine_tables_for(const float* query, std::uint8_t* memory) const {
   const std::size_t padded = rows_.padded(), d = rows_.config().dim;
   QueryTables tables;
   tables.raw = query;
-  tables.b1.table.entries = memory;
-  auto* rotated = reinterpret_cast<float*>(memory + rabitq_table_bytes(padded));
+  auto* rotated = reinterpret_cast<float*>(memory);
   tables.rotated = rotated;
   tables.scalar.words = reinterpret_cast<std::int16_t*>(rotated + padded);
   tables.scalar.bytes = reinterpret_cast<std::int8_t*>(tables.scalar.words + padded);
@@ -48,7 +54,6 @@ QueryTables RowScorer::tables_for(const float* query, std::uint8_t* memory) cons
   const double norm2 = l2() ? dot(rotated, rotated, padded) : raw_norm2;  // a rotation keeps lengths
   tables.raw_norm2 = static_cast<float>(raw_norm2);
   tables.add = static_cast<float>(l2() ? -norm2 : dot(query, centre, d));
-  kernels_.rabitq_table(rotated, padded, &tables.b1.table);
   tables.b1.factor = factor();
   tables.b1.add = tables.add;
   tables.b1.epsilon = factor() * (epsilon_ * static_cast<float>(std::sqrt(norm2)));

@@ -63,6 +63,9 @@ class RowScorer {
   std::size_t table_bytes() const;
   // `memory`: table_bytes(), 64-byte aligned, alive as long as the tables.
   QueryTables tables_for(const float* query, std::uint8_t* memory) const;
+  // The same without what a B1 scan needs; `memory`: fine_table_bytes().
+  std::size_t fine_table_bytes() const { return rows_.padded() * 7; }
+  QueryTables fine_tables_for(const float* query, std::uint8_t* memory) const;
 
   // Adds the tables of a PQ codec; `memory` as above, pq_table_bytes().
   std::size_t pq_table_bytes() const;

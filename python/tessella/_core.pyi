@@ -24,6 +24,7 @@ __all__: list[str] = [
     "fde_encode",
     "contrast_backward",
     "contrast_forward",
+    "force_way",
     "graph_encode",
     "graph_scan",
     "kmeans_assign",
@@ -357,6 +358,9 @@ def contrast_forward(
 ) -> numpy.typing.NDArray[numpy.float32]:
     """
     Log-sum-exp, or sum of softplus, of the logits that count: (p, n).
+def force_way(way: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    For tests: filtered searches go this way from now on; -1: any.
     """
 
 def graph_encode(

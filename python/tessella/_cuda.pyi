@@ -50,6 +50,8 @@ def exact_topk(
     d: typing.SupportsInt | typing.SupportsIndex,
     metric: str,
     ids: typing.SupportsInt | typing.SupportsIndex,
+    allowed: typing.SupportsInt | typing.SupportsIndex,
+    masks: bool,
     k: typing.SupportsInt | typing.SupportsIndex,
     scores: typing.SupportsInt | typing.SupportsIndex,
     out_ids: typing.SupportsInt | typing.SupportsIndex,
@@ -67,6 +69,7 @@ def exact_topk_scratch(
     d: typing.SupportsInt | typing.SupportsIndex,
     k: typing.SupportsInt | typing.SupportsIndex,
     *,
+    masks: bool = False,
     device: typing.SupportsInt | typing.SupportsIndex,
 ) -> int:
     """

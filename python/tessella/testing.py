@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tessella import _core
+from tessella._structures import WAYS
+from tessella.errors import InvalidArgument
 
 _TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1.6e-2, "uint8": 2e-6}
 
@@ -31,6 +33,24 @@ def pinned_isa(isa: str) -> Iterator[None]:
         yield
     finally:
         _core.pin_isa(before)
+
+
+@contextlib.contextmanager
+def filtered_by(way: str) -> Iterator[None]:
+    """Answers filtered searches in one way, where an index has it; process-wide, so not from two threads at once.
+
+    `gather`, `scan`, `lists` or `walk`: see `Index.explain`. What finds too little still ends in a gathering.
+
+    >>> with filtered_by("gather"):
+    ...     pass
+    """
+    if way not in WAYS:
+        raise InvalidArgument(f"filtered_by: expected {', '.join(WAYS)}; got {way!r}")
+    _core.force_way(WAYS.index(way))
+    try:
+        yield
+    finally:
+        _core.force_way(-1)
 
 
 def tolerance(dtype: npt.DTypeLike) -> float:

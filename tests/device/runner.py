@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from tests.device.exact_cases import Array, Search
+from tests.device.exact_cases import Array
 from tests.device.graph_cases import Edges
 from tests.device.maxsim_cases import Inputs
 from tests.device.rabitq_cases import HIT
@@ -35,11 +35,16 @@ def on_device(torch: Any, x: Array | None) -> Any:
     return torch.from_numpy(x).cuda()
 
 
-def search_with(torch: Any, exact_topk: Callable[..., Any]) -> Search:
+def search_with(torch: Any, exact_topk: Callable[..., Any]) -> Callable[..., tuple[Array, Array]]:
     """`exact_topk` over NumPy arrays."""
 
-    def search(queries: Array, rows: Array, k: int, metric: str, ids: Array | None) -> tuple[Array, Array]:
-        arguments = on_device(torch, queries), on_device(torch, rows), k, metric, on_device(torch, ids)
+    def on_it(x: Array | None) -> Any:
+        return on_device(torch, x)
+
+    def search(
+        queries: Array, rows: Array, k: int, metric: str, ids: Array | None, allowed: Array | None = None
+    ) -> tuple[Array, Array]:
+        arguments = on_device(torch, queries), on_device(torch, rows), k, metric, *map(on_it, (ids, allowed))
         poison(torch)
         scores, found = exact_topk(*arguments)
         return scores.cpu().numpy(), found.cpu().numpy()

@@ -44,6 +44,30 @@ def test_bad_input_is_a_sentence(arguments: tuple[Any, ...], error: type[Excepti
         exact_topk(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("allowed", "error", "sentence"),
+    [
+        (np.ones(130, bool), UnsupportedType, "allowed as a bool tensor on cpu; got ndarray"),
+        (tensor(130), UnsupportedType, "allowed as a bool tensor on cpu; got"),
+        (tensor(129, dtype="bool"), InvalidArgument, r"allowed of shape \(130,\) or \(3, 130\); got \(129,\)"),
+        (tensor(2, 130, dtype="bool"), InvalidArgument, r"allowed of shape \(130,\) or \(3, 130\); got \(2, 130\)"),
+    ],
+)
+def test_bad_masks_are_a_sentence(allowed: Any, error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=f"exact_topk: expected {sentence}"):
+        call("exact", "_checked_mask", torch, allowed, 3, tensor(130, 4))
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_masks_become_words(each: bool) -> None:
+    mask = torch.from_numpy(np.random.default_rng(0).random((3, 130) if each else 130) < 0.3)
+    words, own = call("exact", "_checked_mask", torch, mask, 3, tensor(130, 4))
+    assert (words.dtype, words.shape[-1], own) == (torch.int64, 3, each)
+    bits = np.unpackbits(words.numpy().view(np.uint8), axis=-1, bitorder="little")
+    assert np.array_equal(bits[..., :130], mask.numpy())
+    assert not bits[..., 130:].any()
+
+
 def call(family: str, name: str, *arguments: Any, **options: Any) -> Any:
     return getattr(importlib.import_module(f"tessella._cuda_{family}"), name)(*arguments, **options)
 

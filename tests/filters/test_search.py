@@ -17,6 +17,7 @@ import pytest
 
 import tessella as ts
 from tessella import FormatError, InvalidArgument
+from tessella.testing import filtered_by
 
 N, DIM, K, QUERIES = 6000, 32, 10, 25
 SPECS = ["Flat", "Flat,B1+U8", "IVF64", "IVF64,B1+U8", "IVF64+SOAR,B1+U8", "Graph32,B1+U8", "Graph32,U8"]
@@ -135,6 +136,24 @@ def test_each_query_has_a_filter_of_its_own(made: ts.Index) -> None:
     for i in range(len(filters)):
         alone = made.search(Q[i : i + 1], K, where=filters[i] if i else [filters[i]])
         np.testing.assert_array_equal(alone.ids[0], hits.ids[i])
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.7])
+@pytest.mark.parametrize("way", ["gather", "scan", "lists", "walk"])
+def test_every_way_finds_what_matches_in_any_company(made: ts.Index, way: str, share: float) -> None:
+    where, mask = f"near >= {1 - share}", table()["near"] >= 1 - share
+    with filtered_by(way):
+        together = made.search(Q, K, where=where)
+        check(together.ids, [mask] * QUERIES)
+        for i in (0, 7):
+            alone = made.search(Q[i : i + 1], K, where=where)
+            np.testing.assert_array_equal(alone.ids[0], together.ids[i])
+            np.testing.assert_array_equal(alone.scores[0], together.scores[i])
+
+
+def test_a_way_that_there_is_not_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="expected gather, scan, lists, walk; got 'guess'"), filtered_by("guess"):
+        pass
 
 
 def test_a_batch_of_more_than_one_slice_keeps_its_filters() -> None:

@@ -72,13 +72,17 @@ class Emulator:
             ctypes.c_int64(first_row), _pointer(ids), ctypes.c_size_t(k), _pointer(lists),
         )  # fmt: skip
 
-    def search(self, queries: Array, rows: Array, k: int, metric: str, ids: Array | None) -> tuple[Array, Array]:
+    def search(
+        self, queries: Array, rows: Array, k: int, metric: str, ids: Array | None, allowed: Array | None = None
+    ) -> tuple[Array, Array]:
         """A whole search, as the Python door enqueues it. Outputs start as rubbish."""
+        words = None if allowed is None else _packed(allowed)
         scores = np.full((len(queries), k), np.nan, dtype=np.float32)
         found = np.full((len(queries), k), -77, dtype=np.int64)
         self._call(
             "simt_exact_search", *self._matrices(queries, rows, metric),
             _pointer(ids), ctypes.c_size_t(k), _pointer(scores), _pointer(found),
+            _pointer(words), ctypes.c_int(allowed is not None and allowed.ndim == 2),
         )  # fmt: skip
         return scores, found
 
@@ -111,6 +115,13 @@ class Emulator:
         error = ctypes.create_string_buffer(512)
         if getattr(self._library, name)(*arguments, error) != 0:
             raise RuntimeError(error.value.decode())
+
+
+def _packed(mask: Array) -> Array:
+    """Masks (…, n) as words of 64 rows (…, ceil(n / 64))."""
+    padded = np.zeros((*mask.shape[:-1], -(-mask.shape[-1] // 64) * 64), dtype=bool)
+    padded[..., : mask.shape[-1]] = mask
+    return np.packbits(padded, axis=-1, bitorder="little").view(np.uint64)
 
 
 def _argument(x: Array | int | float | None) -> Any:

@@ -25,11 +25,23 @@ int simt_exact_topk(const float* queries, std::size_t nq, const void* rows, int 
 
 int simt_exact_search(const float* queries, std::size_t nq, const void* rows, int type, std::size_t n, std::size_t d,
                       int metric, const std::int64_t* ids, std::size_t k, float* scores, std::int64_t* out_ids,
-                      char* error) {
+                      const std::uint64_t* allowed, int each, char* error) {
   return simt::guarded(error, [&] {
-    simt::Scratch scratch(tessella::cuda::exact_search_scratch(nq, n, d, k));
-    tessella::cuda::exact_search({queries, nq, rows, static_cast<tessella::ScalarType>(type), n, d, metric_of(metric),
-                                  ids, k, scores, out_ids, scratch.data(), nullptr});
+    simt::Scratch scratch(tessella::cuda::exact_search_scratch(nq, n, d, k, each != 0));
+    tessella::cuda::exact_search({queries,
+                                  nq,
+                                  rows,
+                                  static_cast<tessella::ScalarType>(type),
+                                  n,
+                                  d,
+                                  metric_of(metric),
+                                  ids,
+                                  k,
+                                  scores,
+                                  out_ids,
+                                  scratch.data(),
+                                  nullptr,
+                                  {allowed, (n + 63) / 64, each != 0}});
   });
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tessella.reference import exact as reference
+from tests.device import mask_cases
 from tests.device.exact_cases import TOLERANCE, Array, Case, bf16_bits, check, inputs, numbers, small_cases
 from tests.simt.emulator import CANDIDATE, Emulator
 
@@ -20,6 +21,11 @@ def emulator() -> Emulator:
 @pytest.mark.parametrize("case", list(small_cases()), ids=str)
 def test_search_equals_the_reference(emulator: Emulator, case: Case) -> None:
     check(case, emulator.search, reference.exact_topk)
+
+
+@pytest.mark.parametrize("case", list(mask_cases.small_cases()), ids=str)
+def test_only_allowed_rows_are_found(emulator: Emulator, case: mask_cases.Case) -> None:
+    mask_cases.check(case, emulator.search, reference.exact_topk)
 
 
 @pytest.mark.parametrize("order", ["backward", "shuffled"])

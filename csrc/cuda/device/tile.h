@@ -98,16 +98,17 @@ __device__ inline void multiply_tile(const TileShared& shared, int buffer, TileS
   }
 }
 
-// The tile of `left` that begins at first_left with each tile of `right` from `begin` to `end`. start(tile, sums) sets
-// the sums before, take(tile, sums) has them afterwards and must end with a barrier; sums[i][j] belongs to rows
-// first_left + tile_left(i) and tile + tile_right(j). All threads of a block of kTileThreads call it.
-template <typename L, typename R, class Start, class Take>
+// The tile of `left` that begins at first_left with tiles of `right` from `begin` to `end`: next(tile) is the first one
+// from there on that is wanted, the same for all threads of the block. start(tile, sums) sets the sums before,
+// take(tile, sums) has them afterwards and must end with a barrier; sums[i][j] belongs to rows first_left +
+// tile_left(i) and tile + tile_right(j). All threads of a block of kTileThreads call it.
+template <typename L, typename R, class Next, class Start, class Take>
 __device__ inline void multiply_tiles(TileShared& shared, const TileRows<L>& left, std::uint32_t first_left,
                                       const TileRows<R>& right, std::uint32_t begin, std::uint32_t end,
-                                      const Start& start, const Take& take) {
+                                      const Next& next, const Start& start, const Take& take) {
   TileStage staged_left, staged_right;
   TileSums sums;
-  std::uint32_t tile = begin, column = 0;
+  std::uint32_t tile = next(begin), column = 0;
   int buffer = 0;
   const auto fetch = [&] {
     fetch_tile(left, first_left, column, staged_left);
@@ -124,7 +125,7 @@ __device__ inline void multiply_tiles(TileShared& shared, const TileRows<L>& lef
   while (tile < end) {
     const std::uint32_t done = tile;
     const bool last_of_tile = column + kProductDepth >= right.d;
-    tile = last_of_tile ? tile + kTile : tile;
+    tile = last_of_tile ? next(tile + kTile) : tile;
     column = last_of_tile ? 0 : column + kProductDepth;
     if (tile < end) fetch();
     multiply_tile(shared, buffer, sums);

@@ -61,10 +61,12 @@ __global__ void __launch_bounds__(kShape.threads) exact_direct(const Scan scan) 
     queries[q] = scan.queries + std::size_t{query} * scan.d;
   }
   const std::uint32_t end = scan.segment_end();
-  for (std::uint32_t tile = scan.segment_begin(); tile < end; tile += kShape.rows) {
+  const auto next = [&](std::uint32_t tile) { return scan.mask.next_tile(tile, end, kShape.rows); };
+  for (std::uint32_t tile = next(scan.segment_begin()); tile < end; tile = next(tile + kShape.rows)) {
     for (std::uint32_t round = 0; round < kShape.rows; round += kRowsPerRound) {
       const std::uint32_t first = tile + round + static_cast<std::uint32_t>(warp_index() * kRows);
       if (first >= end) break;
+      if (!scan.mask.meets(first, min(end, first + kRows))) continue;
       const T* rows[kRows];
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
@@ -77,7 +79,9 @@ __global__ void __launch_bounds__(kShape.threads) exact_direct(const Scan scan) 
       const float similarity = kMetric == Metric::kL2 ? -sum : sum;
       const int slot = lane_index() % kQueries;
       const std::uint32_t row = first + static_cast<std::uint32_t>(lane_index() / kQueries);
-      if (row < end && similarity >= gates.similarity[slot]) gates.push(scan.lists, first_query, slot, similarity, row);
+      if (row < end && similarity >= gates.similarity[slot] && scan.admits(first_query, slot, row)) {
+        gates.push(scan.lists, first_query, slot, similarity, row);
+      }
     }
     gates.make_room(scan.lists, first_query, kShape.rows);
   }

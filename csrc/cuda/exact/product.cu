@@ -57,7 +57,9 @@ __global__ void __launch_bounds__(kTileThreads, kProductShape.blocks_per_multipr
     offer_tile(shared, scan, first_query, tile, sums);
     shared.gates.make_room(scan.lists, first_query, kTile);  // a barrier
   };
-  multiply_tiles(shared.tile, queries, first_query, rows, scan.segment_begin(), scan.segment_end(), start, take);
+  const std::uint32_t end = scan.segment_end();
+  const auto next = [&](std::uint32_t tile) { return scan.mask.next_tile(tile, end, kTile); };
+  multiply_tiles(shared.tile, queries, first_query, rows, scan.segment_begin(), end, next, start, take);
   shared.gates.close(scan.lists, first_query);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/device/topk.h"
+#include "cuda/exact/mask.h"
 
 namespace tessella::cuda {
 
@@ -22,8 +23,9 @@ struct Scan {
   Shortlists lists;
   const float* queries;      // (lists.nq, d)
   PreparedQueries prepared;  // product kernels only
-  const void* rows;          // (n, d)
-  const float* half_norms;   // (n), |x|^2 / 2; product kernels under L2, else nullptr
+  RowMask mask;
+  const void* rows;         // (n, d)
+  const float* half_norms;  // (n), |x|^2 / 2; product kernels under L2, else nullptr
   std::uint32_t n;
   std::uint32_t d;
   std::uint32_t segment_rows;  // rows of a segment, whole tiles; blockIdx.y counts segments
@@ -32,6 +34,10 @@ struct Scan {
 
   __device__ std::uint32_t segment_begin() const { return blockIdx.y * segment_rows; }
   __device__ std::uint32_t segment_end() const { return min(n, segment_begin() + segment_rows); }
+  // The slot may lie behind the last query.
+  __device__ bool admits(std::uint32_t first_query, int slot, std::uint32_t row) const {
+    return mask.has(min(first_query + static_cast<std::uint32_t>(slot), lists.nq - 1), row);
+  }
 };
 
 // Offers the scores of one query, similarity = scale * sum + shift each, to its gate. row_at(i) is the row of sum i.
@@ -48,7 +54,9 @@ __device__ inline void offer(BlockGates& gates, const Scan& scan, std::uint32_t 
   for (int i = 0; i < kCount; ++i) {
     const float similarity = scale * sums[i] + shift;
     const std::uint32_t row = row_at(i);
-    if (similarity >= gate && row < scan.n) gates.push(scan.lists, first_query, slot, similarity, row);
+    if (similarity >= gate && row < scan.n && scan.admits(first_query, slot, row)) {
+      gates.push(scan.lists, first_query, slot, similarity, row);
+    }
   }
 }
 

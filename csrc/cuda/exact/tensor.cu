@@ -154,19 +154,21 @@ __global__ void __launch_bounds__(kShape.threads, kShape.blocks_per_multiprocess
   const std::uint32_t first_query = blockIdx.x * kTile, end = scan.segment_end();
   const bool with_low = scan.prepared.inexact[blockIdx.x] != 0;
   shared.gates.open(scan.lists, first_query);
-  std::uint32_t fetched_tile = scan.segment_begin(), fetched_column = 0;
+  const auto next = [&](std::uint32_t tile) { return scan.mask.next_tile(tile, end, kTile); };
+  const std::uint32_t begin = next(scan.segment_begin());
+  std::uint32_t fetched_tile = begin, fetched_column = 0;
   const auto fetch_next = [&](int stage) {
     if (fetched_tile < end) fetch(scan, with_low, first_query, fetched_tile, fetched_column, shared.stages[stage]);
     commit_copies();  // an empty group keeps the count
     fetched_column += kDepth;
     if (fetched_column < scan.d) return;
     fetched_column = 0;
-    fetched_tile += kTile;
+    fetched_tile = next(fetched_tile + kTile);
   };
   for (int stage = 0; stage + 1 < kTensorStages; ++stage) fetch_next(stage);
   Sums sums;
   int stage = 0;
-  for (std::uint32_t tile = scan.segment_begin(); tile < end; tile += kTile) {
+  for (std::uint32_t tile = begin; tile < end; tile = next(tile + kTile)) {
     start_sums(scan, first_query, tile, sums);
     for (std::uint32_t column = 0; column < scan.d; column += kDepth) {
       wait_copies<kTensorStages - 2>();

@@ -132,6 +132,9 @@ def search(
     recall: Annotated[
         float | None, typer.Option(help="Instead, as many as took this recall when the index was calibrated.")
     ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Only rows that this admits, in SQL over the index's attributes.")
+    ] = None,
     mmap: Map = False,
     threads: Threads = None,
 ) -> None:
@@ -139,7 +142,10 @@ def search(
     if out is not None and out.suffix not in {".npz", ".jsonl"}:
         raise InvalidArgument(f"search: expected --out to end in .npz or .jsonl; got {out}")
     loaded = Index.load(index, mmap=mmap)
-    ids, scores = loaded.search(read_all(queries, column), k, nprobe=nprobe, ef=ef, recall=recall, threads=threads)
+    asked = read_all(queries, column)
+    ids, scores = loaded.search(asked, k, nprobe=nprobe, ef=ef, recall=recall, where=where, threads=threads)
+    if where is not None:
+        print(f"where {where}: {loaded.filter(where).count:,} of {len(loaded):,} rows")
     for number in range(min(show, len(ids))):
         found = ids[number] >= 0
         pairs = zip(ids[number][found], scores[number][found], strict=True)

@@ -36,6 +36,8 @@ DRAWN = (
     "Flat,B1+N4",
 )
 SHOWN = (0, 30, 150)  # queries printed with their hits
+WHERE = "section = 'science' AND installed_kib < 4096"
+KNOWN = ("section", "installed_kib")  # columns of a package that filters go by
 FILES = ("packages.parquet", "embeddings.npy", "queries.parquet", "query_embeddings.npy")
 K = 10
 RECALL = 0.98  # of lists and graph, so that they stand beside the flat index
@@ -48,6 +50,7 @@ class Sample:
     names: list[str]
     descriptions: list[str]
     queries: list[str]
+    known: dict[str, list[Any]]  # by column, of each package
 
 
 def run(data: Path, drawing: Path) -> None:
@@ -56,6 +59,7 @@ def run(data: Path, drawing: Path) -> None:
     out.print(f"{len(sample.x):,} descriptions of Debian packages, {len(sample.q):,} queries held out from them.\n")
     index = build(SPEC, sample.x)
     show_hits(index, sample)
+    show_filter(sample)
     compare(sample)
     show_file(index, sample.q)
     draw(sample, drawing)
@@ -69,10 +73,11 @@ def read(data: Path) -> Sample:
             " tree, or name the folder with --data"
         )
     parquet = require("pyarrow.parquet")
-    packages = parquet.read_table(data / "packages.parquet", columns=["name", "short"]).to_pydict()
+    packages = parquet.read_table(data / "packages.parquet", columns=["name", "short", *KNOWN]).to_pydict()
     queries = parquet.read_table(data / "queries.parquet", columns=["text"]).to_pydict()
     x, q = np.load(data / "embeddings.npy"), np.load(data / "query_embeddings.npy")
-    return Sample(x, q, packages["name"], packages["short"], queries["text"])
+    known = {name: packages[name] for name in KNOWN}
+    return Sample(x, q, packages["name"], packages["short"], queries["text"], known)
 
 
 def build(spec: str, x: Array) -> Index:
@@ -90,6 +95,27 @@ def show_hits(index: Index, sample: Sample) -> None:
         report.console().print(
             report.table(f"“{sample.queries[number]}”", [">score", "package", "what it is"], rows), ""
         )
+
+
+def show_filter(sample: Sample) -> None:
+    """One query among some of the packages, and how the index went about it."""
+    require("polars")
+    index = Index(LISTS, dim=sample.x.shape[1], metric="cosine")
+    index.add(sample.x, attributes=sample.known)
+    q = sample.q[SHOWN[0]]
+    hits = index.search(q, k=5, where=WHERE, with_attributes=KNOWN)
+    rows = [
+        (f"{score:.3f}", sample.names[row], str(values["section"]), f"{values['installed_kib']:,} KiB")
+        for row, score, values in zip(hits.ids[0], hits.scores[0], hits.attributes.to_dicts(), strict=True)
+    ]
+    title = f"“{sample.queries[SHOWN[0]]}”, where {WHERE}"
+    report.console().print(report.table(title, [">score", "package", "section", ">size"], rows))
+    told = index.explain(q, k=5, where=WHERE)
+    plans = ", ".join(f"{way} {cost:g} µs" for way, cost in told.estimates.items())
+    report.console().print(
+        f"explain: {told.matched:,} of {told.rows:,} rows match, {told.scanned:,} were looked at; "
+        f"chosen: {next(iter(told.plans))}; estimated: {plans}\n"
+    )
 
 
 def compare(sample: Sample) -> None:

@@ -9,7 +9,10 @@ from tessella.errors import TessellaError
 
 
 class MissingExtra(TessellaError, ImportError):
-    """A package of the `cli` extra is not installed."""
+    """A package of an extra is not installed."""
+
+
+_EXTRAS = {"polars": "filters"}  # other packages come with `cli`
 
 
 def require(module: str) -> Any:
@@ -17,6 +20,7 @@ def require(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
+        extra = _EXTRAS.get(package, "cli")
         raise MissingExtra(
-            f'this command needs {package}, which pip install "tessella[cli]" brings ({error})'
+            f'this command needs {package}, which pip install "tessella[{extra}]" brings ({error})'
         ) from error
