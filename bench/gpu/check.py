@@ -9,10 +9,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.device import exact_cases, graph_cases, kmeans_cases, pq_cases, rabitq_cases, rotate_cases, scalar_cases
+from tests.device import (
+    contrast_cases,
+    exact_cases,
+    graph_cases,
+    kmeans_cases,
+    pooling_cases,
+    pq_cases,
+    rabitq_cases,
+    rotate_cases,
+    scalar_cases,
+)
 from tests.device.runner import (
+    ContrastRunner,
     GraphRunner,
     KmeansRunner,
+    PoolingRunner,
     PqRunner,
     RabitqRunner,
     RotateRunner,
@@ -33,7 +45,8 @@ def bodies(torch: Any, door: Door) -> list[Body]:
     scalar, rotate, pq = (
         ScalarRunner(torch, door("scalar")), RotateRunner(torch, door("rotate")), PqRunner(torch, door("pq"))
     )  # fmt: skip
-    graph = GraphRunner(torch, door("graph"))
+    graph, contrast = GraphRunner(torch, door("graph")), ContrastRunner(torch, door("contrast"))
+    pooling = PoolingRunner(torch, door("pooling"))
     return [
         (exact_cases, lambda case: exact_cases.check(case, search, reference("exact").exact_topk)),
         (graph_cases, lambda case: graph_cases.check(case, graph, reference("graph"), reference("scalar"))),
@@ -42,6 +55,8 @@ def bodies(torch: Any, door: Door) -> list[Body]:
         (rotate_cases, lambda case: rotate_cases.check(case, rotate.rotate, reference("rotate"))),
         (scalar_cases, lambda case: scalar_cases.check(case, scalar.encode, reference("scalar"))),
         (pq_cases, lambda case: pq_cases.check(case, pq, reference("pq"))),
+        (contrast_cases, lambda case: contrast_cases.check(case, contrast)),
+        (pooling_cases, lambda case: pooling_cases.check(case, pooling.pool)),
     ]
 
 

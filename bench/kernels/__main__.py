@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import machine
 from bench.kernels.rows import HEADER, Row
 
-FAMILIES = ("rotate", "pq", "rabitq", "scalar", "graph", "kmeans", "binary", "contrast")
+FAMILIES = ("rotate", "pq", "rabitq", "scalar", "graph", "kmeans", "binary", "contrast", "pooling")
 HISTORY = Path(__file__).resolve().parents[1] / "history"
 
 

@@ -22,6 +22,9 @@ TSL_INLINE F32 load_f32(const float* p) { return {_mm256_loadu_ps(p)}; }
 TSL_INLINE void store_f32(float* p, F32 a) { _mm256_storeu_ps(p, a.v); }
 TSL_INLINE __m128i load_16_bytes(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 TSL_INLINE F32 load_f16(const std::uint16_t* p) { return {_mm256_cvtph_ps(load_16_bytes(p))}; }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
 TSL_INLINE F32 load_bf16(const std::uint16_t* p) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(p)), 16))};
 }

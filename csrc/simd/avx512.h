@@ -22,6 +22,9 @@ TSL_INLINE F32 load_f32(const float* p) { return {_mm512_loadu_ps(p)}; }
 TSL_INLINE void store_f32(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
 TSL_INLINE __m256i load_32_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 TSL_INLINE F32 load_f16(const std::uint16_t* p) { return {_mm512_cvtph_ps(load_32_bytes(p))}; }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
 TSL_INLINE F32 load_bf16(const std::uint16_t* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_32_bytes(p)), 16))};
 }

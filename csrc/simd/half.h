@@ -31,6 +31,19 @@ static inline float float_from_f16(std::uint16_t h) {
   return float_from_bits(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
+// To nearest even. Adding 1/2 to what becomes a subnormal half lets the float unit round at the half's last place.
+static inline std::uint16_t f16_from_float(float x) {
+  const std::uint32_t bits = bits_from_float(x), magnitude = bits & 0x7fffffff, sign = bits >> 16 & 0x8000;
+  if (magnitude > 0x7f800000) return static_cast<std::uint16_t>(sign | 0x7e00);
+  if (magnitude >= 0x477ff000) return static_cast<std::uint16_t>(sign | 0x7c00);
+  if (magnitude < 0x38800000) {
+    const float shifted = float_from_bits(magnitude) + 0.5f;
+    return static_cast<std::uint16_t>(sign | (bits_from_float(shifted) - 0x3f000000u));
+  }
+  const std::uint32_t odd = magnitude >> 13 & 1;
+  return static_cast<std::uint16_t>(sign | (magnitude - 0x38000000u + 0xfff + odd) >> 13);
+}
+
 static inline float float_from_bf16(std::uint16_t b) { return float_from_bits(static_cast<std::uint32_t>(b) << 16); }
 
 }  // namespace tessella::TSL_LEVEL

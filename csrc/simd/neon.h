@@ -21,6 +21,7 @@ TSL_INLINE F32 zero_f32() { return set_f32(0.0f); }
 TSL_INLINE F32 load_f32(const float* p) { return {vld1q_f32(p)}; }
 TSL_INLINE void store_f32(float* p, F32 a) { vst1q_f32(p, a.v); }
 TSL_INLINE F32 load_f16(const std::uint16_t* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))}; }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
 TSL_INLINE F32 load_bf16(const std::uint16_t* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16))}; }
 TSL_INLINE F32 load_u16_f32(const std::uint16_t* p) { return {vcvtq_f32_u32(vmovl_u16(vld1_u16(p)))}; }
 TSL_INLINE F32 load_u8_f32(const std::uint8_t* p) {

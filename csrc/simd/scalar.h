@@ -34,6 +34,7 @@ TSL_INLINE F32 load_f16(const std::uint16_t* p) {
   TSL_EACH(i, kF32Lanes) r.v[i] = float_from_f16(p[i]);
   return r;
 }
+TSL_INLINE void store_f16(std::uint16_t* p, F32 a) { TSL_EACH(i, kF32Lanes) p[i] = f16_from_float(a.v[i]); }
 TSL_INLINE F32 load_bf16(const std::uint16_t* p) {
   F32 r;
   TSL_EACH(i, kF32Lanes) r.v[i] = float_from_bf16(p[i]);

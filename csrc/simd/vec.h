@@ -1,7 +1,7 @@
 // The words kernels are written in. A level file is compiled with -DTSL_LEVEL=<level> and that level's flags; this
 // header brings that level's words into tessella::<level>. Every level offers the same ones:
 //
-//   F32  kF32Lanes floats    zero_f32 set_f32 load_f32 store_f32 load_f16 load_bf16 load_u8_f32 load_u16_f32
+//   F32  kF32Lanes floats    zero_f32 set_f32 load_f32 store_f32 load_f16 load_bf16 load_u8_f32 load_u16_f32 store_f16
 //                            add sub mul fma(a,b,c)=a*b+c min_f32 max_f32 reduce_add ge_mask store_round_u8
 //                            div_f32 sqrt_f32 round_f32 (nearest even) power_of_two (of whole numbers -126 .. 127)
 //                            where_greater(a, b, yes, no), lane by lane

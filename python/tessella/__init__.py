@@ -27,6 +27,7 @@ from tessella.errors import (
 from tessella.filters.conditions import field
 from tessella.index import Hits, Index, RangeHits
 from tessella.kmeans import KMeans
+from tessella.pooling import pool
 from tessella.pq import ProductQuantizer
 from tessella.rabitq import RaBitQuantizer
 from tessella.scalar import ScalarQuantizer
@@ -53,5 +54,6 @@ __all__ = [
     "errors",
     "field",
     "get_num_threads",
+    "pool",
     "set_num_threads",
 ]

@@ -7,6 +7,7 @@
 #include "tessella/exact.h"
 #include "tessella/graph.h"
 #include "tessella/kmeans.h"
+#include "tessella/pooling.h"
 #include "tessella/pq.h"
 #include "tessella/rabitq.h"
 #include "tessella/rotate.h"
@@ -56,6 +57,10 @@ struct Kernels {
   ContrastScratchFn contrast_forward_scratch;
   ContrastBackwardFn contrast_backward;
   ContrastScratchFn contrast_backward_scratch;
+
+  PoolFn pooling_forward;
+  PoolScratchFn pooling_scratch;
+  PoolGradientFn pooling_backward;
 };
 
 }  // namespace tessella

@@ -1,0 +1,1 @@
+"""Encoders of texts. `tessella.encoder.trainable` has pooling with weights of its own; needs torch."""
