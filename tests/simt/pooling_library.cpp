@@ -5,9 +5,9 @@
 extern "C" {
 
 int simt_pooling_forward(const void* hidden, std::size_t kind, std::size_t d, const std::uint8_t* mask,
-                      const tessella::PoolSegment* segments, std::size_t n, const std::uint8_t* modes, std::size_t m,
-                      const float* weight, const float* bias, std::size_t dim, std::size_t normalize,
-                      std::size_t out_type, const float* scale, void* out, char* error) {
+                         const tessella::PoolSegment* segments, std::size_t n, const std::uint8_t* modes, std::size_t m,
+                         const float* weight, const float* bias, std::size_t dim, std::size_t normalize,
+                         std::size_t out_type, const float* scale, void* out, char* error) {
   return simt::guarded(error, [&] {
     tessella::Pool job{};
     job.input = {hidden,
