@@ -28,7 +28,7 @@ from bench.gpu import beside, build, check, exact, machine  # noqa: E402
 CHECK_SECONDS = 150
 FAMILIES_SECONDS = 300  # no measurement of the families other than exact begins after that,
 TOTAL_SECONDS = 430  # and none at all after that
-FAMILIES = ("kmeans", "rabitq", "pq", "graph", "rotate", "scalar", "fde", "maxsim")
+FAMILIES = ("kmeans", "rabitq", "pq", "graph", "rotate", "scalar", "fde", "maxsim", "contrast", "pooling")
 
 
 def commit() -> str | None:

@@ -10,22 +10,27 @@ from dataclasses import replace
 from typing import Any
 
 from tests.device import (
+    contrast_cases,
     exact_cases,
     fde_cases,
     graph_cases,
     kmeans_cases,
     mask_cases,
     maxsim_cases,
+    pooling_cases,
     pq_cases,
     rabitq_cases,
     rotate_cases,
     scalar_cases,
+exact_cases,
 )
 from tests.device.runner import (
+    ContrastRunner,
     FdeRunner,
     GraphRunner,
     KmeansRunner,
     MaxsimRunner,
+    PoolingRunner,
     PqRunner,
     RabitqRunner,
     RotateRunner,
@@ -47,7 +52,8 @@ def bodies(torch: Any, door: Door) -> list[Body]:
         ScalarRunner(torch, door("scalar")), RotateRunner(torch, door("rotate")), PqRunner(torch, door("pq"))
     )  # fmt: skip
     graph, fde = GraphRunner(torch, door("graph")), FdeRunner(torch, door("fde"))
-    maxsim = MaxsimRunner(torch, door("maxsim"))
+    maxsim, contrast = MaxsimRunner(torch, door("maxsim")), ContrastRunner(torch, door("contrast"))
+    pooling = PoolingRunner(torch, door("pooling"))
     return [
         (exact_cases, lambda case: exact_cases.check(case, search, reference("exact").exact_topk)),
         (fde_cases, lambda case: fde_cases.check(case, fde.encode, reference("fde"))),
@@ -59,6 +65,8 @@ def bodies(torch: Any, door: Door) -> list[Body]:
         (rotate_cases, lambda case: rotate_cases.check(case, rotate.rotate, reference("rotate"))),
         (scalar_cases, lambda case: scalar_cases.check(case, scalar.encode, reference("scalar"))),
         (pq_cases, lambda case: pq_cases.check(case, pq, reference("pq"))),
+        (contrast_cases, lambda case: contrast_cases.check(case, contrast)),
+        (pooling_cases, lambda case: pooling_cases.check(case, pooling.pool)),
     ]
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from bench import machine
 from bench.kernels.rows import HEADER, Row
 
-FAMILIES = ("rotate", "pq", "rabitq", "scalar", "graph", "kmeans", "binary", "fde", "maxsim", "contrast")
+FAMILIES = (
+    "rotate", "pq", "rabitq", "scalar", "graph", "kmeans", "binary", "fde", "maxsim", "contrast", "pooling",
+)  # fmt: skip
 HISTORY = Path(__file__).resolve().parents[1] / "history"
 
 

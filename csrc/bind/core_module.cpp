@@ -8,6 +8,7 @@
 #include "bind/ivf.h"
 #include "bind/kmeans.h"
 #include "bind/maxsim.h"
+#include "bind/pooling.h"
 #include "bind/pq.h"
 #include "bind/rabitq.h"
 #include "bind/rotate.h"
@@ -28,6 +29,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   tessella::bind::register_kmeans(m);
   tessella::bind::register_maxsim(m);
   tessella::bind::register_contrast(m);
+  tessella::bind::register_pooling(m);
   tessella::bind::register_flat(m);
   tessella::bind::register_ivf(m);
   tessella::bind::register_graph(m);

@@ -52,4 +52,8 @@ std::size_t contrast_forward_scratch(const Contrast& job);
 void contrast_backward(const ContrastBackward& job);
 std::size_t contrast_backward_scratch(const Contrast& job);
 
+void pooling_forward(const Pool& job);
+std::size_t pooling_scratch(const Pool& job);
+void pooling_backward(const PoolGradient& job);
+
 }  // namespace tessella::TSL_LEVEL

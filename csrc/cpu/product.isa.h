@@ -3,8 +3,6 @@
 #pragma once
 
 #include "cpu/scratch.isa.h"
-#include "simd/vec.h"
-#include "tessella/types.h"
 
 namespace tessella::TSL_LEVEL {
 
@@ -16,14 +14,6 @@ TSL_INLINE std::size_t panel_rows(std::size_t d) {
   return rows < kPanel ? kPanel : rows > 512 ? 512 / kPanel * kPanel : rows;
 }
 TSL_INLINE std::size_t query_panels(std::size_t nq) { return (nq + kTileQueries - 1) / kTileQueries; }
-
-template <ScalarType kType>
-TSL_INLINE float element(const void* row, std::size_t j) {
-  if constexpr (kType == ScalarType::kF32) return static_cast<const float*>(row)[j];
-  if constexpr (kType == ScalarType::kF16) return float_from_f16(static_cast<const std::uint16_t*>(row)[j]);
-  if constexpr (kType == ScalarType::kBF16) return float_from_bf16(static_cast<const std::uint16_t*>(row)[j]);
-  if constexpr (kType == ScalarType::kU8) return static_cast<float>(static_cast<const std::uint8_t*>(row)[j]);
-}
 
 // (rows of any type) -> panels of kPanel rows, dimension-major, zero rows at the end; norms where asked for.
 template <ScalarType kType>

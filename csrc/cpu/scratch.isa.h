@@ -1,7 +1,8 @@
-// Pieces of the scratch memory that a caller hands over, each on a line of its own.
+// The caller's scratch in aligned pieces, and single elements of stored rows.
 #pragma once
 
 #include "simd/vec.h"
+#include "tessella/types.h"
 
 namespace tessella::TSL_LEVEL {
 
@@ -17,5 +18,13 @@ struct Scratch {
     return piece;
   }
 };
+
+template <ScalarType kType>
+TSL_INLINE float element(const void* row, std::size_t j) {
+  if constexpr (kType == ScalarType::kF32) return static_cast<const float*>(row)[j];
+  if constexpr (kType == ScalarType::kF16) return float_from_f16(static_cast<const std::uint16_t*>(row)[j]);
+  if constexpr (kType == ScalarType::kBF16) return float_from_bf16(static_cast<const std::uint16_t*>(row)[j]);
+  if constexpr (kType == ScalarType::kU8) return static_cast<float>(static_cast<const std::uint8_t*>(row)[j]);
+}
 
 }  // namespace tessella::TSL_LEVEL

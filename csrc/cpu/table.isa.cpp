@@ -45,6 +45,9 @@ Kernels kernel_table() {
   table.contrast_forward_scratch = contrast_forward_scratch;
   table.contrast_backward = contrast_backward;
   table.contrast_backward_scratch = contrast_backward_scratch;
+  table.pooling_forward = pooling_forward;
+  table.pooling_scratch = pooling_scratch;
+  table.pooling_backward = pooling_backward;
   return table;
 }
 

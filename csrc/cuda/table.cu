@@ -1,8 +1,10 @@
 #include "cuda/table.h"
 
+#include "cuda/contrast.h"
 #include "cuda/exact.h"
 #include "cuda/kmeans.h"
 #include "cuda/maxsim.h"
+#include "cuda/pooling.h"
 #include "cuda/pq.h"
 #include "cuda/rotate.h"
 #include "cuda/scalar.h"
@@ -16,6 +18,12 @@ const Kernels& kernels() {
     made.exact_topk = &exact_topk;
     made.exact_topk_scratch = &exact_topk_scratch;
     made.exact_score = &exact_score;
+    made.contrast_forward = &contrast_forward;
+    made.contrast_forward_scratch = &contrast_forward_scratch;
+    made.contrast_backward = &contrast_backward;
+    made.contrast_backward_scratch = &contrast_backward_scratch;
+    made.pooling_forward = &pooling_forward;
+    made.pooling_scratch = &pooling_scratch;
     made.kmeans_assign = &kmeans_assign;
     made.kmeans_assign_scratch = &kmeans_assign_scratch;
     made.maxsim_score = &maxsim_score;

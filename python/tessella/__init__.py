@@ -34,6 +34,7 @@ from tessella.kmeans import KMeans
 from tessella.lemur import LEMUR
 from tessella.maxsim import maxsim
 from tessella.multivector import MultiVectorHits, MultiVectorIndex
+from tessella.pooling import pool
 from tessella.pq import ProductQuantizer
 from tessella.rabitq import RaBitQuantizer
 from tessella.scalar import ScalarQuantizer
@@ -65,6 +66,7 @@ __all__ = [
     "field",
     "get_num_threads",
     "maxsim",
+    "pool",
     "set_num_threads",
 ]
 

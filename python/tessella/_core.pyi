@@ -32,6 +32,8 @@ __all__: list[str] = [
     "maxsim_score",
     "num_threads",
     "pin_isa",
+    "pooling_backward",
+    "pooling_forward",
     "pq_encode",
     "pq_pack",
     "pq_rotate",
@@ -436,6 +438,39 @@ def num_threads() -> int:
 def pin_isa(isa: str) -> None:
     """
     Use this level from now on.
+    """
+
+def pooling_backward(
+    hidden: numpy.ndarray,
+    *,
+    kind: str,
+    segments: numpy.typing.NDArray[numpy.uint64],
+    mask: numpy.typing.NDArray[numpy.uint8] | None = None,
+    modes: collections.abc.Sequence[str],
+    pooled_gradient: numpy.typing.NDArray[numpy.float32],
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Gradient of the states (tokens, d), given that of the pooled numbers (n, modes * d).
+    """
+
+def pooling_forward(
+    hidden: numpy.ndarray,
+    *,
+    kind: str,
+    segments: numpy.typing.NDArray[numpy.uint64],
+    mask: numpy.typing.NDArray[numpy.uint8] | None = None,
+    modes: collections.abc.Sequence[str],
+    weight: numpy.typing.NDArray[numpy.float32] | None = None,
+    bias: numpy.typing.NDArray[numpy.float32] | None = None,
+    dim: typing.SupportsInt | typing.SupportsIndex,
+    normalize: bool,
+    dtype: str,
+    scale: numpy.typing.NDArray[numpy.float32],
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.ndarray:
+    """
+    States (tokens, d) and segments (n, 3) -> (n, width) of the dtype; binary: (n, ceil(width / 8)) bytes.
     """
 
 def pq_encode(

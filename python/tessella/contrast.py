@@ -10,6 +10,7 @@ these two functions; `tessella.reference.contrast` says the same in plain NumPy.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -54,7 +55,8 @@ def contrast_forward(
     """For each row, the log-sum-exp of its logits with the columns that count.
 
     Args:
-        rows: x (n, d), columns: y (c, d); float32, float16 or bfloat16, NumPy or torch.
+        rows: x (n, d), columns: y (c, d); float32, float16 or bfloat16, NumPy or torch. In CUDA memory everything is
+            float32 on one device, ids and groups are whole numbers there, and `threads` says nothing.
         row_scale: (p, n), column_scale: (p, c) or None for 1. A cosine over temperature is row_scale = 1 / (temperature
             * |x|), column_scale = 1 / |y|, with the lengths of the prefix.
         dims: p ascending prefix lengths (Matryoshka); None: (d,). All cost one product, and p exponentials a pair.
@@ -73,12 +75,19 @@ def contrast_forward(
     >>> import numpy as np
     >>> from tessella.contrast import contrast_forward
     >>> q, d = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)
-    >>> contrast_forward(q, d, np.full((1, 3), 20, np.float32)).round(4).tolist()
+    >>> contrast_forward(q, d, np.full((1, 3), 20, np.float32)).astype(float).round(4).tolist()
     [[20.0, 20.0, 20.0]]
     >>> own = np.arange(3)
-    >>> contrast_forward(q, d, np.full((1, 3), 20, np.float32), ids=[(own, own)]).round(4).tolist()
+    >>> contrast_forward(q, d, np.full((1, 3), 20, np.float32), ids=[(own, own)]).astype(float).round(4).tolist()
     [[0.6931, 0.6931, 0.6931]]
     """
+    if _on_cuda(rows):
+        from tessella import _cuda_contrast
+
+        return _cuda_contrast.contrast_forward(
+            rows, columns, row_scale, column_scale, dims=dims, hardness=hardness, row_bound=row_bound, reduce=reduce,
+            ids=[_cuda_ranks(*each) for each in ids], groups=groups and _cuda_ranks(*groups), guide=guide,
+        )  # fmt: skip
     given = _Given(rows, columns, row_scale, column_scale, dims, hardness, row_bound, ids, groups, guide)
     return like_input(_core.contrast_forward(**given.arrays, reduce=reduce, threads=_threads(threads)), rows)
 
@@ -109,9 +118,18 @@ def contrast_backward(
     >>> from tessella.contrast import contrast_backward, contrast_forward
     >>> x, scale = np.eye(2, dtype=np.float32), np.ones((1, 2), np.float32)
     >>> out = contrast_forward(x, x, scale)
-    >>> contrast_backward(x, x, scale, out=out, out_gradient=np.ones_like(out)).rows.round(4).tolist()
+    >>> contrast_backward(x, x, scale, out=out, out_gradient=np.ones_like(out)).rows.astype(float).round(4).tolist()
     [[0.7311, 0.2689], [0.2689, 0.7311]]
     """
+    if _on_cuda(rows):
+        from tessella import _cuda_contrast
+
+        tensors = _cuda_contrast.contrast_backward(
+            rows, columns, row_scale, column_scale, out=out, out_gradient=out_gradient, dims=dims, hardness=hardness,
+            row_bound=row_bound, reduce=reduce, ids=[_cuda_ranks(*each) for each in ids],
+            groups=groups and _cuda_ranks(*groups), guide=guide,
+        )  # fmt: skip
+        return ContrastGradients(*tensors)
     given = _Given(rows, columns, row_scale, column_scale, dims, hardness, row_bound, ids, groups, guide)
     found = _core.contrast_backward(
         **given.arrays, reduce=reduce, threads=_threads(threads),
@@ -148,6 +166,18 @@ class _Given:
             self.arrays["guide_rows"] = _floats(guide[0], "guide_rows", 2)
             self.arrays["guide_columns"] = _floats(guide[1], "guide_columns", 2)
             self.arrays["guide_bound"] = _floats(guide[2], "guide_bound", 1)
+
+
+def _on_cuda(x: Any) -> bool:
+    return is_torch(x) and x.device.type == "cuda"
+
+
+def _cuda_ranks(of_rows: Any, of_columns: Any) -> tuple[Any, Any]:
+    """Both sides as int32 tensors where they are, numbered anew. Below 0 is -1."""
+    torch = sys.modules["torch"]
+    both = torch.cat([of_rows, of_columns])
+    ranks = torch.where(both < 0, -1, torch.unique(both, return_inverse=True)[1]).to(torch.int32)
+    return ranks[: len(of_rows)], ranks[len(of_rows) :]
 
 
 def _threads(threads: int | None) -> int:

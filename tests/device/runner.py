@@ -69,6 +69,31 @@ class Runner:
         return hits.view(HIT)[..., 0], counts
 
 
+class ContrastRunner(Runner):
+    def forward(self, given: dict[str, Array | None], rules: dict[str, Any]) -> Array:
+        out: Array = self.door.contrast_forward(*self.put(*given.values()), **self.rules(rules)).cpu().numpy()
+        return out
+
+    def backward(
+        self, given: dict[str, Array | None], rules: dict[str, Any], out: Array, out_gradient: Array
+    ) -> tuple[Array | None, ...]:
+        *arguments, ends, gradient = self.put(*given.values(), out, out_gradient)
+        found = self.door.contrast_backward(*arguments, out=ends, out_gradient=gradient, **self.rules(rules))
+        return tuple(None if x is None else x.cpu().numpy() for x in found)
+
+    def rules(self, rules: dict[str, Any]) -> dict[str, Any]:
+        """Arrays, and pairs and triples of them, as tensors."""
+        moved: dict[str, Any] = {}
+        for name, rule in rules.items():
+            if name in ("dims", "reduce"):
+                moved[name] = rule
+            elif name == "ids":
+                moved[name] = [tuple(self.put(*each)) for each in rule]
+            else:
+                moved[name] = tuple(self.put(*rule)) if isinstance(rule, tuple) else self.put(rule)[0]
+        return moved
+
+
 class KmeansRunner(Runner):
     def assign(self, rows: Array, centroids: Array, offsets: Array | None) -> tuple[Array, Array]:
         nearest, similarity = self.door.kmeans_assign(*self.put(rows, centroids, offsets))
@@ -84,6 +109,22 @@ class MaxsimRunner(Runner):
         scores = self.door.maxsim_score(*tensors[: len(rows)], **options, coded=given.kind == "n4")
         result: Array = scores.cpu().numpy()
         return result
+
+
+class PoolingRunner(Runner):
+    def pool(
+        self, hidden: Array, mask: Array, segments: Array, modes: tuple[str, ...],
+        dense: tuple[Array, Array] | None, dim: int, dtype: str,
+    ) -> Array:  # fmt: skip
+        """Segments are the rows, without the tokens of an instruction."""
+        skip = (segments[:, 1] - segments[:, 0]).astype("int64")
+        states, counted, skipped = self.put(hidden, mask, skip)
+        found = self.door.pool(
+            states, counted, modes=modes, normalize=True, dim=dim, dtype=dtype, cu_seqlens=None, spans=None,
+            instruction_lengths=skipped, dense=dense and tuple(self.put(*dense)), scale=127.0,
+        )  # fmt: skip
+        out: Array = found.cpu().numpy()
+        return out
 
 
 class RabitqRunner(Runner):

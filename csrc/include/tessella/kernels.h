@@ -9,6 +9,7 @@
 #include "tessella/graph.h"
 #include "tessella/kmeans.h"
 #include "tessella/maxsim.h"
+#include "tessella/pooling.h"
 #include "tessella/pq.h"
 #include "tessella/rabitq.h"
 #include "tessella/rotate.h"
@@ -63,6 +64,10 @@ struct Kernels {
   ContrastScratchFn contrast_forward_scratch;
   ContrastBackwardFn contrast_backward;
   ContrastScratchFn contrast_backward_scratch;
+
+  PoolFn pooling_forward;
+  PoolScratchFn pooling_scratch;
+  PoolGradientFn pooling_backward;
 };
 
 }  // namespace tessella

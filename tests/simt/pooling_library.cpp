@@ -1,0 +1,28 @@
+// The emulated pooling family behind plain C functions, for ctypes.
+#include "cuda/pooling.h"
+#include "library.h"
+
+extern "C" {
+
+int simt_pooling_forward(const void* hidden, std::size_t kind, std::size_t d, const std::uint8_t* mask,
+                         const tessella::PoolSegment* segments, std::size_t n, const std::uint8_t* modes, std::size_t m,
+                         const float* weight, const float* bias, std::size_t dim, std::size_t normalize,
+                         std::size_t out_type, const float* scale, void* out, char* error) {
+  return simt::guarded(error, [&] {
+    tessella::Pool job{};
+    job.input = {hidden,
+                 static_cast<tessella::ScalarType>(kind),
+                 d,
+                 mask,
+                 segments,
+                 n,
+                 reinterpret_cast<const tessella::PoolMode*>(modes),
+                 m};
+    job.weight = weight, job.bias = bias, job.dim = dim, job.normalize = normalize != 0;
+    job.out_type = static_cast<tessella::PoolType>(out_type);
+    job.scale = scale, job.out = out;
+    tessella::cuda::pooling_forward(job);
+  });
+}
+
+}  // extern "C"
