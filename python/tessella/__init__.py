@@ -59,7 +59,7 @@ __all__ = [
     "set_num_threads",
 ]
 
-_LAZY = ("encoder",)  # parts with needs of their own: `ts.encoder` is imported when it is first asked for
+_LAZY = ("encoder", "eval")  # parts with needs of their own: `ts.encoder` is imported when it is first asked for
 
 
 def __getattr__(name: str) -> Any:
