@@ -170,7 +170,7 @@ def versions() -> dict[str, str]:
 
 
 def line(row: dict[str, Any]) -> str:
-    text = f"{row['set']:12}{row['threads']} threads{row['tokens_per_text']:7.1f} tokens"
+    text = f"{row['set']:12}threads {row['threads']}{row['tokens_per_text']:7.1f} tokens"
     for system in ("tessella", "sentence_transformers"):
         text += f"{row[f'{system}_per_cpu_s']:9.1f} ({row[f'{system}_per_s']:.1f})"
     return text + f"   ×{row['ratio']:.2f}   cosine ≥ {row['min_cosine']:.7f}"
