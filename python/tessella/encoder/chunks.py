@@ -72,10 +72,11 @@ def in_tokens(spans: Sequence[Span], offsets: Sequence[Span], operation: str) ->
 
 
 def windows(n: int, chunks: Sequence[Span], room: int | None) -> list[Window]:
-    """Covers a text of n tokens, at most `room` at a time; each chunk is pooled where it lies most in the middle.
+    """Covers a text of n tokens, at most `room` at a time; each chunk is pooled where it lies most in the middle,
+    of equally good windows in the first.
 
     >>> [(each.start, each.stop, each.chunks) for each in windows(8, even(8, 2), room=4)]
-    [(0, 4, ((0, 2),)), (2, 6, ((2, 4),)), (4, 8, ((4, 6), (6, 8)))]
+    [(0, 4, ((0, 2), (2, 4))), (2, 6, ((4, 6),)), (4, 8, ((6, 8),))]
     """
     if room is None or n <= room:
         return [Window(0, n, tuple(chunks))]
