@@ -273,6 +273,8 @@ def test_wrong_models_and_data_are_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"expected the model to give a tensor of 4 rows for query; got \(1, 2\)"):
         Trainer(Wrong(2, 2), losses.InfoNCE(), pairs(4), Config(batch=4)).accumulate()
     trainer = Trainer(Bag(), losses.InfoNCE(), pairs(4), Config(batch=4))
-    with pytest.raises(InvalidArgument, match="expected a folder"):
+    with pytest.raises(InvalidArgument, match="expected a folder, since save_every is given"):
+        Trainer(Bag(), losses.InfoNCE(), pairs(4), Config(batch=4, save_every=1))
+    with pytest.raises(InvalidArgument, match="expected a folder, here or of the Trainer"):
         trainer.save()
     assert json.dumps(trainer.config.facts())

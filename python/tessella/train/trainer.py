@@ -59,6 +59,8 @@ class Trainer:
         self.given, self.model, self.config = model, as_module(model), config or Config()
         self.evaluate, self.guide = evaluate, guide
         self.callbacks, self.folder = list(callbacks), None if folder is None else Path(folder)
+        if self.config.save_every and self.folder is None:
+            raise InvalidArgument("Trainer: expected a folder, since save_every is given; got none")
         self.world = World.found()
         self.data, self.losses = by_task(data, loss)
         self.loss_modules = nn.ModuleList(self.losses.values())
@@ -150,8 +152,11 @@ class Trainer:
     def resume(self, folder: str | Path) -> None:
         """Goes on from a checkpoint of a Trainer made alike, bit for bit as a run without a break."""
         tensors, facts = checkpoint.read(Path(folder))
-        if facts["config"] != (mine := self.config.facts()):
-            differ = sorted(name for name in mine if facts["config"].get(name) != mine[name])
+        theirs, mine = (
+            {**each, "save_every": 0, "evaluate_every": 0} for each in (facts["config"], self.config.facts())
+        )
+        if theirs != mine:
+            differ = sorted(name for name in mine if theirs.get(name) != mine[name])
             raise InvalidArgument(f"Trainer.resume: expected the same configuration; got other {', '.join(differ)}")
         self.model.load_state_dict(checkpoint.part("model", tensors))
         self.loss_modules.load_state_dict(checkpoint.part("loss", tensors))
