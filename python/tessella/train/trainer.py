@@ -35,7 +35,8 @@ class Trainer:
         config: see there.
         evaluate: called with the model in evaluation mode, without gradients; gives figures by name.
         guide: another model, whose embeddings of the same texts the loss gets as guide_query, guide_positive, ….
-        callbacks: called with the trainer after each step.
+        callbacks: called with the trainer after each step. One with `state()`, a dict of tensors, and
+            `load_state(trainer, state)` is part of checkpoints.
         folder: of checkpoints, `step-000100` and so on.
 
     Under `torchrun` or `accelerate launch` each process embeds its share of a batch, embeddings are gathered, the loss
@@ -158,8 +159,11 @@ class Trainer:
         if theirs != mine:
             differ = sorted(name for name in mine if theirs.get(name) != mine[name])
             raise InvalidArgument(f"Trainer.resume: expected the same configuration; got other {', '.join(differ)}")
-        self.model.load_state_dict(checkpoint.part("model", tensors))
-        self.loss_modules.load_state_dict(checkpoint.part("loss", tensors))
+        model, loss = checkpoint.part("model", tensors), checkpoint.part("loss", tensors)
+        checkpoint.check_fits(self.model, model, "model")
+        checkpoint.check_fits(self.loss_modules, loss, "loss")
+        self.model.load_state_dict(model)
+        self.loss_modules.load_state_dict(loss)
         checkpoint.load_optimizer(self.optimizer, checkpoint.part("optimizer", tensors))
         if self.average is not None:
             self.average.state = checkpoint.part("average", tensors)
