@@ -39,9 +39,9 @@ def test_training_moves_the_encoder_and_evaluation_sees_it(encoder: Encoder) -> 
         seen.append(type(model))
         return {"norm": float(np.linalg.norm(model.encode(["w1"])))}
 
-    config = Config(steps=6, batch=8, mini_batch=3, learning_rate=1e-3, evaluate_every=3)
+    config = Config(steps=30, batch=8, mini_batch=3, learning_rate=3e-3, evaluate_every=15)
     history = Trainer(encoder, losses.InfoNCE(), data, config, evaluate=evaluate).fit()
     assert seen == [Encoder, Encoder]
-    assert history[-1]["loss"] < history[0]["loss"]
+    assert sum(each["loss"] for each in history[-5:]) < 0.7 * sum(each["loss"] for each in history[:5])
     assert np.abs(encoder.encode(TEXTS) - before).max() > 1e-3
     assert not any(module.training for module in encoder.backbone.modules())

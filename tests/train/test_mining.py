@@ -53,7 +53,7 @@ def brute_force(
             bound = lowest - (1 - keep.share) * abs(lowest)
         elif isinstance(keep, MarginPos):
             bound = lowest - keep.margin
-        ranks = [int(j) for j in np.argsort(-scores, kind="stable") if j not in mine][skip:depth]
+        ranks = [int(j) for j in np.argsort(-scores, kind="stable")[: depth + len(mine)] if j not in mine][skip:depth]
         mined.append([j for j in ranks if scores[j] <= bound][:take])
     return mined
 

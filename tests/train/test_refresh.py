@@ -49,7 +49,7 @@ def test_only_what_has_become_easy_is_replaced() -> None:
     callback.first[:] = -2.0  # nothing can have fallen below
     before = callback.rows.copy()
     with torch.no_grad():
-        trainer.model.table.weight.copy_(torch.randn_like(trainer.model.table.weight))
+        trainer.model.table.weight.copy_(Bag(seed=1).table.weight)
     assert callback.refresh(trainer) == 0 and np.array_equal(callback.rows, before)
     callback.first[:] = 10.0  # everything has
     assert callback.refresh(trainer) > N // 2

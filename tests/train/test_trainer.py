@@ -131,6 +131,10 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     before = {name: each.clone() for name, each in weights(trainer).items()}
     with pytest.raises(InvalidArgument, match="expected the same configuration; got other average, batch"):
         Trainer(Bag(), losses.InfoNCE(), pairs(N), Config(steps=9, batch=12)).resume(path)
+    other = made(tmp_path)
+    other.model = Bag(d=8)
+    with pytest.raises(InvalidArgument, match=r"expected the model of the checkpoint; got another in .*weight"):
+        other.resume(path)
     whole = (path / "training.safetensors").read_bytes()
     (path / "training.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FormatError, match="checkpoint: expected"):
@@ -228,11 +232,12 @@ def test_prompts_come_before_their_column() -> None:
     assert len(seen) == 6
 
 
-@pytest.mark.parametrize("precision", ["bfloat16"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_mixed_precision_keeps_weights_and_loss_in_float32(precision: Any) -> None:
     trainer = Trainer(Bag(), losses.InfoNCE(), pairs(N), Config(steps=4, batch=8, precision=precision))
-    assert trainer.embed(["a b"]).dtype == torch.bfloat16
-    trainer.fit()
+    assert trainer.embed(["a b"]).dtype == getattr(torch, precision)
+    history = trainer.fit()
+    assert history[-1]["loss"] != history[0]["loss"]  # a step was taken
     assert {each.dtype for each in trainer.model.parameters()} == {torch.float32}
 
 
@@ -273,6 +278,8 @@ def test_wrong_models_and_data_are_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"expected the model to give a tensor of 4 rows for query; got \(1, 2\)"):
         Trainer(Wrong(2, 2), losses.InfoNCE(), pairs(4), Config(batch=4)).accumulate()
     trainer = Trainer(Bag(), losses.InfoNCE(), pairs(4), Config(batch=4))
-    with pytest.raises(InvalidArgument, match="expected a folder"):
+    with pytest.raises(InvalidArgument, match="expected a folder, since save_every is given"):
+        Trainer(Bag(), losses.InfoNCE(), pairs(4), Config(batch=4, save_every=1))
+    with pytest.raises(InvalidArgument, match="expected a folder, here or of the Trainer"):
         trainer.save()
     assert json.dumps(trainer.config.facts())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tessella.errors import FormatError
+from tessella.errors import FormatError, InvalidArgument
 
 _TENSORS, _FACTS = "training.safetensors", "training.json"
 
@@ -50,6 +50,18 @@ def named(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under `prefix.`, by their own names."""
     return {name[len(prefix) + 1 :]: each for name, each in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def check_fits(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Raises where a module has other tensors than a state, before anything of it is loaded."""
+    mine = module.state_dict()
+    odd = sorted(mine.keys() ^ state.keys())
+    # a running range has no size before it has seen a batch
+    odd += [name for name in mine if name in state and mine[name].numel() and mine[name].shape != state[name].shape]
+    if odd:
+        raise InvalidArgument(
+            f"Trainer.resume: expected the {what} of the checkpoint; got another in {', '.join(odd[:3])}"
+        )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

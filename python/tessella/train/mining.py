@@ -169,27 +169,31 @@ def _mined(
     skip: int,
     depth: int,
     draw: np.random.Generator | None,
-) -> tuple[Rows, Floats]:
+) -> Mined:
     """Negatives of a batch of queries."""
     most = max(len(each) for each in own)
     ids, scores = (np.asarray(each) for each in index.search(vectors, min(depth + most, len(index))))
-    wrong = ids >= 0
-    for i, mine in enumerate(own):
-        wrong[i] &= ~np.isin(ids[i], mine)
-    rank = wrong.cumsum(axis=1) - 1  # among those that are not the query's own
-    wrong &= (rank >= skip) & (rank < depth)
+    wrong = (ids >= 0) & ~_among(ids, own, most)
+    rank = wrong.cumsum(axis=1)  # among those that are not the query's own, from 1
+    wrong &= (rank > skip) & (rank <= depth)
     if keep is not None:
         wrong &= scores <= keep.bound(_lowest(index, vectors, own))[:, None]
-    order = np.where(wrong, np.arange(ids.shape[1]) if draw is None else draw.random(ids.shape), np.inf)
-    if ids.shape[1] < take:
-        order = np.pad(order, ((0, 0), (0, take - ids.shape[1])), constant_values=np.inf)
-    chosen = np.sort(np.argsort(order, axis=1, kind="stable")[:, :take], axis=1)
-    valid = np.take_along_axis(order, chosen, axis=1) < np.inf
-    first = np.argsort(~valid, axis=1, kind="stable")  # what is there before what is not
-    chosen, valid = np.take_along_axis(chosen, first, axis=1), np.take_along_axis(valid, first, axis=1)
-    chosen = np.minimum(chosen, ids.shape[1] - 1)
-    rows = np.where(valid, np.take_along_axis(ids, chosen, axis=1), -1)
-    return rows, np.where(valid, np.take_along_axis(scores, chosen, axis=1), np.float32(-np.inf))
+    if draw is not None:
+        luck = np.where(wrong, draw.random(ids.shape), np.inf)
+        wrong &= luck <= np.partition(luck, min(take, luck.shape[1]) - 1, axis=1)[:, [min(take, luck.shape[1]) - 1]]
+    place = wrong.cumsum(axis=1) - 1
+    query, column = np.nonzero(wrong & (place < take))
+    found = Mined(np.full((len(own), take), -1, np.int64), np.full((len(own), take), -np.inf, np.float32))
+    found.rows[query, place[query, column]] = ids[query, column]
+    found.scores[query, place[query, column]] = scores[query, column]
+    return found
+
+
+def _among(ids: Rows, own: list[Rows], most: int) -> npt.NDArray[np.bool_]:
+    """(n, k): ids that are among the query's own."""
+    filled = np.full((len(own), most), -2, np.int64)
+    filled[np.arange(most) < np.array([len(each) for each in own])[:, None]] = np.concatenate(own)
+    return np.asarray((ids[:, :, None] == filled[:, None]).any(axis=2))
 
 
 def _lowest(index: ts.Index, vectors: Floats, own: list[Rows]) -> Floats:

@@ -35,7 +35,8 @@ class Trainer:
         config: see there.
         evaluate: called with the model in evaluation mode, without gradients; gives figures by name.
         guide: another model, whose embeddings of the same texts the loss gets as guide_query, guide_positive, ….
-        callbacks: called with the trainer after each step.
+        callbacks: called with the trainer after each step. One with `state()`, a dict of tensors, and
+            `load_state(trainer, state)` is part of checkpoints.
         folder: of checkpoints, `step-000100` and so on.
 
     Under `torchrun` or `accelerate launch` each process embeds its share of a batch, embeddings are gathered, the loss
@@ -59,6 +60,8 @@ class Trainer:
         self.given, self.model, self.config = model, as_module(model), config or Config()
         self.evaluate, self.guide = evaluate, guide
         self.callbacks, self.folder = list(callbacks), None if folder is None else Path(folder)
+        if self.config.save_every and self.folder is None:
+            raise InvalidArgument("Trainer: expected a folder, since save_every is given; got none")
         self.world = World.found()
         self.data, self.losses = by_task(data, loss)
         self.loss_modules = nn.ModuleList(self.losses.values())
@@ -150,11 +153,17 @@ class Trainer:
     def resume(self, folder: str | Path) -> None:
         """Goes on from a checkpoint of a Trainer made alike, bit for bit as a run without a break."""
         tensors, facts = checkpoint.read(Path(folder))
-        if facts["config"] != (mine := self.config.facts()):
-            differ = sorted(name for name in mine if facts["config"].get(name) != mine[name])
+        theirs, mine = (
+            {**each, "save_every": 0, "evaluate_every": 0} for each in (facts["config"], self.config.facts())
+        )
+        if theirs != mine:
+            differ = sorted(name for name in mine if theirs.get(name) != mine[name])
             raise InvalidArgument(f"Trainer.resume: expected the same configuration; got other {', '.join(differ)}")
-        self.model.load_state_dict(checkpoint.part("model", tensors))
-        self.loss_modules.load_state_dict(checkpoint.part("loss", tensors))
+        model, loss = checkpoint.part("model", tensors), checkpoint.part("loss", tensors)
+        checkpoint.check_fits(self.model, model, "model")
+        checkpoint.check_fits(self.loss_modules, loss, "loss")
+        self.model.load_state_dict(model)
+        self.loss_modules.load_state_dict(loss)
         checkpoint.load_optimizer(self.optimizer, checkpoint.part("optimizer", tensors))
         if self.average is not None:
             self.average.state = checkpoint.part("average", tensors)

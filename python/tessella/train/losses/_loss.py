@@ -19,8 +19,6 @@ class Loss(nn.Module):
     absent. Losses add and scale: `InfoNCE() + 0.1 * SpreadOut()`. A loss never holds a model.
     """
 
-    _always: tuple[str, ...] = ()
-
     def forward(self, *embeddings: Tensor, **columns: Tensor) -> Tensor:
         """The loss of these columns, a scalar."""
         names = self.columns()
