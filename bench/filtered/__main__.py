@@ -121,7 +121,8 @@ class Run:
         settings, rows = self.settings(), []
         for w in (each.first(self.chosen.speed) for each in self.workloads if each.name in both["ours"]):
             row = {"workload": w.name, "says": w.says, "selectivity": w.selectivity, "us": both["ours"][w.name]}
-            rows.append(row | {"peers": both["peers"].get(w.name, {}), "efforts": settings.efforts.get(w.name, {})})
+            row |= {"peers": both["peers"].get(w.name, {}), "efforts": settings.efforts.get(w.name, {})}
+            rows.append(row | {"load_average": None})  # that of now says nothing about then
         self.save("time", rows)
         for spec in rows[0]["us"]:
             table = []

@@ -18,6 +18,7 @@ from bench.timing import measure
 
 Say = Callable[[str], None]
 SLOW_S = 0.1  # a batch that takes longer is timed three times in all, others seven after they were warm
+VERY_SLOW_S = 0.3  # … and that one once
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,11 @@ def microseconds(entry: Entry, workload: Workload, effort: int) -> float:
         return time.perf_counter() - begun
 
     first = seconds()
-    median = (
-        float(np.median([first, seconds(), seconds()])) if first > SLOW_S else measure(lambda: search(effort)).median
-    )
+    if first <= SLOW_S:
+        median = measure(lambda: search(effort)).median
+    else:
+        more = [] if first > VERY_SLOW_S else [seconds(), seconds()]
+        median = float(np.median([first, *more]))
     return median * 1e6 / len(workload.queries)
 
 
