@@ -1,8 +1,8 @@
 """Sparse anchors (SMVE) beside FDEs of as many bytes: what docs/decisions/0015 rests on.
 
-Each token keeps the random anchors it is nearest to, with its inner products; a query sums those vectors, a document
-averages them. A number that is not zero takes three bytes, an anchor's number and one byte of value. FDEs are given
-the same bytes as 1-bit and 4-bit codes of more or fewer numbers.
+Each token keeps the random anchors it is nearest to, with its inner products; at each anchor a query has the sum, a
+document the mean of what its tokens left there. A number that is not zero takes three bytes, an anchor's number and one
+byte of value. FDEs are given the same bytes as 1-bit and 4-bit codes of more or fewer numbers.
 """
 
 from __future__ import annotations
@@ -57,14 +57,17 @@ def coded(data: TokenSet, setting: tuple[int, int, int], bits: int) -> dict[str,
 def anchored(tokens: npt.NDArray[np.float16], offsets: Ids, anchors: Floats, kept: int, *, mean: bool) -> Floats:
     """(n, anchors), mostly zeros."""
     out = np.zeros((len(offsets) - 1, len(anchors)), np.float32)
+    counts = np.zeros(out.shape, np.uint16)
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     for first in range(0, len(tokens), SLICE):
         products = tokens[first : first + SLICE].astype(np.float32) @ anchors.T
         best = np.argpartition(-products, kept, axis=1)[:, :kept]
         values = np.take_along_axis(products, best, axis=1)
-        np.add.at(out, (owner[first : first + SLICE, None], best), np.maximum(values, 0))
+        places = owner[first : first + SLICE, None], best
+        np.add.at(out, places, np.maximum(values, 0))
+        np.add.at(counts, places, 1)
     if mean:
-        out /= np.maximum(np.diff(offsets), 1)[:, None]
+        out /= np.maximum(counts, 1)
     return out
 
 
