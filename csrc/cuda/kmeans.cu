@@ -59,8 +59,7 @@ __global__ void __launch_bounds__(kTileThreads, kProductShape.blocks_per_multipr
     }
     __syncthreads();
   };
-  const auto next = [](std::uint32_t tile) { return tile; };
-  multiply_tiles(shared, job.rows, first_row, job.centroids, begin, end, next, start, take);
+  multiply_tiles(shared, job.rows, first_row, job.centroids, begin, end, start, take);
 #pragma unroll
   for (int i = 0; i < kTileSums; ++i) {
     const Nearest nearest = best_of_lanes<kTileSide>(best[i]);

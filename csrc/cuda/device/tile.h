@@ -140,4 +140,13 @@ __device__ inline void multiply_tiles(TileShared& shared, const TileRows<L>& lef
   }
 }
 
+// Every tile.
+template <typename L, typename R, class Start, class Take>
+__device__ inline void multiply_tiles(TileShared& shared, const TileRows<L>& left, std::uint32_t first_left,
+                                      const TileRows<R>& right, std::uint32_t begin, std::uint32_t end,
+                                      const Start& start, const Take& take) {
+  const auto next = [](std::uint32_t tile) { return tile; };
+  multiply_tiles(shared, left, first_left, right, begin, end, next, start, take);
+}
+
 }  // namespace tessella::cuda
