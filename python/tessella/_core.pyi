@@ -21,9 +21,9 @@ __all__: list[str] = [
     "binary_dot",
     "binary_encode",
     "binary_hamming",
-    "fde_encode",
     "contrast_backward",
     "contrast_forward",
+    "fde_encode",
     "force_way",
     "graph_encode",
     "graph_scan",
@@ -301,19 +301,6 @@ def binary_hamming(
     Differing bits of codes (nq, bytes) and codes (n, bytes) -> (nq, n).
     """
 
-def fde_encode(
-    tokens: numpy.typing.NDArray[numpy.float32] | numpy.typing.NDArray[numpy.uint16],
-    kind: str,
-    offsets: numpy.typing.NDArray[numpy.int64],
-    matrices: FdeMatrices,
-    *,
-    queries: bool,
-    fill: str,
-    out: numpy.typing.NDArray[numpy.float32] | numpy.typing.NDArray[numpy.uint16],
-    threads: typing.SupportsInt | typing.SupportsIndex,
-) -> None:
-    """
-    Encodings of queries or documents, tokens (T, d) float32, float16 or bfloat16 (as uint16), into out (n, dim), float32 or float16 (as uint16).
 def contrast_backward(
     rows: numpy.typing.NDArray[numpy.float32],
     columns: numpy.typing.NDArray[numpy.float32],
@@ -360,6 +347,23 @@ def contrast_forward(
 ) -> numpy.typing.NDArray[numpy.float32]:
     """
     Log-sum-exp, or sum of softplus, of the logits that count: (p, n).
+    """
+
+def fde_encode(
+    tokens: numpy.typing.NDArray[numpy.float32] | numpy.typing.NDArray[numpy.uint16],
+    kind: str,
+    offsets: numpy.typing.NDArray[numpy.int64],
+    matrices: FdeMatrices,
+    *,
+    queries: bool,
+    fill: str,
+    out: numpy.typing.NDArray[numpy.float32] | numpy.typing.NDArray[numpy.uint16],
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Encodings of queries or documents, tokens (T, d) float32, float16 or bfloat16 (as uint16), into out (n, dim), float32 or float16 (as uint16).
+    """
+
 def force_way(way: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     For tests: filtered searches go this way from now on; -1: any.
