@@ -7,6 +7,9 @@ from __future__ import annotations
 import typing
 
 __all__: list[str] = [
+    "contrast_backward",
+    "contrast_forward",
+    "contrast_forward_scratch",
     "device_count",
     "device_name",
     "exact_topk",
@@ -18,6 +21,7 @@ __all__: list[str] = [
     "graph_write",
     "kmeans_assign",
     "kmeans_assign_scratch",
+    "pooling_forward",
     "pq_encode",
     "pq_scan",
     "pq_table",
@@ -27,6 +31,39 @@ __all__: list[str] = [
     "rotate_forward",
     "scalar_encode",
 ]
+
+def contrast_backward(
+    job: dict[str, typing.Any],
+    *,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    out_gradient: typing.SupportsInt | typing.SupportsIndex,
+    row_gradient: typing.SupportsInt | typing.SupportsIndex,
+    column_gradient: typing.SupportsInt | typing.SupportsIndex,
+    row_scale_gradient: typing.SupportsInt | typing.SupportsIndex,
+    column_scale_gradient: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the gradients, which are added to what is there.
+    """
+
+def contrast_forward(
+    job: dict[str, typing.Any],
+    *,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    scratch: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the sums over addresses of device memory; tessella._cuda_contrast checks and calls it.
+    """
+
+def contrast_forward_scratch(job: dict[str, typing.Any], *, device: typing.SupportsInt | typing.SupportsIndex) -> int:
+    """
+    Bytes of scratch that contrast_forward needs.
+    """
 
 def device_count() -> int:
     """
@@ -198,6 +235,16 @@ def kmeans_assign_scratch(
 ) -> int:
     """
     Bytes of scratch that kmeans_assign needs.
+    """
+
+def pooling_forward(
+    job: dict[str, typing.Any],
+    *,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the pass over addresses of device memory; tessella._cuda_pooling checks and calls it.
     """
 
 def pq_encode(
