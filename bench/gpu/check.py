@@ -22,7 +22,6 @@ from tests.device import (
     rabitq_cases,
     rotate_cases,
     scalar_cases,
-exact_cases,
 )
 from tests.device.runner import (
     ContrastRunner,
