@@ -673,15 +673,16 @@ estimates={})
         return min(value, 1 << 32)
 
     def _effort_of(self, nprobe: int | None, ef: int | None, recall: float | None, operation: str) -> int:
-        effort = None
-        if nprobe is not None:
-            effort = self._checked_effort(nprobe, "nprobe", operation)
-        if ef is not None:
-            effort = self._checked_effort(ef, "ef", operation)
         if recall is None:
-            return self._effort if effort is None else effort
-        if effort is not None:
-            raise InvalidArgument(f"{operation}: expected {self._structure.knob} or recall; got both")
+            effort = self._effort
+            if nprobe is not None:
+                effort = self._checked_effort(nprobe, "nprobe", operation)
+            if ef is not None:
+                effort = self._checked_effort(ef, "ef", operation)
+            return effort
+        for knob, value in (("nprobe", nprobe), ("ef", ef)):
+            if value is not None:
+                raise InvalidArgument(f"{operation}: expected {knob} or recall; got both")
         target = check_recall(recall, operation)
         if self._config.spec == "Flat":
             return self._effort  # exact

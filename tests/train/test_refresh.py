@@ -16,7 +16,7 @@ from tests.train.models import Bag, pairs  # noqa: E402
 N = 16
 
 
-def made(callback: RefreshNegatives, folder: Path | None = None) -> Trainer:
+def made(callback: RefreshNegatives, folder: Path) -> Trainer:
     data = pairs(N)
     data["negative"] = [["elsewhere"]] * N
     config = Config(steps=6, batch=8, learning_rate=1e-2, save_every=3)
@@ -41,9 +41,9 @@ def test_the_nearest_documents_come_in(tmp_path: Path) -> None:
     assert callback.refresh(trainer) == 0
 
 
-def test_only_what_has_become_easy_is_replaced() -> None:
+def test_only_what_has_become_easy_is_replaced(tmp_path: Path) -> None:
     callback = refreshing()
-    trainer = made(callback)
+    trainer = made(callback, tmp_path)
     trainer.model.layers = torch.nn.Identity()  # means of random words: no two texts are as near as 0.8
     callback.refresh(trainer)
     callback.first[:] = -2.0  # nothing can have fallen below
