@@ -251,45 +251,63 @@ std::vector<Candidate> IvfScan::search_admitted(std::size_t q, const Ground& gro
   WorkSpace space = work_space(1);
   const QueryTables tables = tables_for(query(q), space.tables.data());
   const RowBitmap allowed = request_.bitmap(q);
-  const std::size_t count = ix_.lists_.count();
-  Selection found(scorer_, tables, keep(), ix_.ids_, ix_.spills(), allowed);
   Stop stop(*this, ground, allowed);
+  const std::vector<LookedUp> chosen = looked_up(tables, allowed, stop, space);
+  scanned_.fetch_add(stop.scanned(), std::memory_order_relaxed);
+  probed_.fetch_add(stop.probed(), std::memory_order_relaxed);
+  if (stop.too_much() && !stop.enough()) return {};
+  Selection found(scorer_, tables, keep(), ix_.ids_, ix_.spills(), allowed);
+  for (std::size_t p = 0; p < chosen.size(); ++p) {
+    const LookedUp& list = chosen[p];
+    if (p + 1 < chosen.size()) fetch(chosen[p + 1].probe);
+    if (ix_.scans_codes() && !one_by_one(ground, ix_.lists_[list.probe.list].size, list.count)) {
+      const Visit visit{list.probe, 0};
+      scan_list(&visit, 1, &tables, space, &found);
+    } else {
+      found.offer_rows(space.admitted.data() + list.first, list.count);
+    }
+  }
+  const std::vector<Ranked> ranked = found.finish();
+  refined_.fetch_add(found.refined(), std::memory_order_relaxed);
+  return finished(q, ranked);
+}
+
+// The lists to look into: a row of two lists is seen in the one that comes first, so their order is that in which a
+// company has them.
+std::vector<IvfScan::LookedUp> IvfScan::looked_up(const QueryTables& tables, const RowBitmap& allowed, Stop& stop,
+                                                  WorkSpace& space) const {
+  const std::size_t count = ix_.lists_.count();
+  std::vector<LookedUp> chosen;
+  space.admitted.clear();
   for (std::size_t wanted = std::min(count, kSpareLists * planned(allowed));; wanted = count) {
     std::vector<Probe> probes;
     order_lists(&tables, 1, wanted, order_of(allowed), space, &probes);
     for (std::size_t p = 0; p < probes.size() && !stop.over(); ++p) {
       if (p + kListsAhead < probes.size()) fetch_numbers(probes[p + kListsAhead]);
       if (!stop.visit(probes[p].list)) continue;
-      const InvertedLists::List& list = ix_.lists_[probes[p].list];
-      look_up(probes[p].list, allowed, space);
-      stop.met(list.size, space.admitted.size());
-      if (ix_.scans_codes() && !one_by_one(ground, list.size, space.admitted.size())) {
-        const Visit visit{probes[p], 0};
-        scan_list(&visit, 1, &tables, space, &found);
-      } else {
-        found.offer_rows(space.admitted.data(), space.admitted.size());
-      }
+      const std::size_t first = space.admitted.size(), met = look_up(probes[p].list, allowed, space);
+      stop.met(ix_.lists_[probes[p].list].size, met);
+      if (met != 0) chosen.push_back({probes[p], first, met});
     }
     if (stop.over() || wanted == count) break;
   }
-  scanned_.fetch_add(stop.scanned(), std::memory_order_relaxed);
-  probed_.fetch_add(stop.probed(), std::memory_order_relaxed);
-  if (stop.too_much() && !stop.enough()) return {};
-  const std::vector<Ranked> ranked = found.finish();
-  refined_.fetch_add(found.refined(), std::memory_order_relaxed);
-  return finished(q, ranked);
+  const auto far = chosen.begin() + static_cast<std::ptrdiff_t>(std::min(kNear, chosen.size()));
+  std::sort(far, chosen.end(), [](const LookedUp& a, const LookedUp& b) { return a.probe.list < b.probe.list; });
+  return chosen;
 }
 
-// The rows of a list that count -> space.admitted.
-void IvfScan::look_up(std::uint32_t list, const RowBitmap& allowed, WorkSpace& space) const {
+// Adds the rows of a list that count to space.admitted, and returns how many.
+std::size_t IvfScan::look_up(std::uint32_t list, const RowBitmap& allowed, WorkSpace& space) const {
   auto& admitted = space.admitted;
-  admitted.resize(ix_.lists_[list].size);
-  std::size_t count = 0;
+  const std::size_t first = admitted.size();
+  admitted.resize(first + ix_.lists_[list].size);
+  std::size_t next = first;
   for (const std::uint32_t row : ix_.lists_[list].numbers()) {
-    admitted[count] = row;
-    count += allowed.admits(row) ? 1 : 0;
+    admitted[next] = row;
+    next += allowed.admits(row) ? 1 : 0;
   }
-  admitted.resize(count);
+  admitted.resize(next);
+  return next - first;
 }
 
 void IvfScan::fetch_numbers(const Probe& probe) const {

@@ -34,7 +34,7 @@ struct Visit {
 struct WorkSpace {
   AlignedBuffer tables;
   std::array<std::unique_ptr<RabitqHit[]>, kRabitqQueries> hits;
-  std::vector<std::uint32_t> admitted;  // row numbers of one list
+  std::vector<std::uint32_t> admitted;  // row numbers of lists, one list after another
   std::vector<float> similarities;      // of all centroids
 };
 
@@ -115,6 +115,10 @@ class IvfScan {
   // Of ivf_filtered.cpp.
   class Stop;
   struct Company;
+  struct LookedUp {
+    Probe probe;
+    std::size_t first, count;  // of its rows that count, in a work space
+  };
   std::vector<Company> companies() const;
   std::size_t planned(const RowBitmap& allowed) const { return widened(nprobe_, allowed.count, ix_.ids_.size()); }
   AdmittedLists admitted_lists(const RowBitmap& allowed) const;
@@ -128,7 +132,9 @@ class IvfScan {
   void look_into(const Visit* visits, std::size_t count, const AdmittedLists& admitted, const Ground& ground,
                  const QueryTables* tables, WorkSpace& space, Selection* found) const;
   std::vector<Candidate> search_admitted(std::size_t q, const Ground& ground);
-  void look_up(std::uint32_t list, const RowBitmap& allowed, WorkSpace& space) const;
+  std::vector<LookedUp> looked_up(const QueryTables& tables, const RowBitmap& allowed, Stop& stop,
+                                  WorkSpace& space) const;
+  std::size_t look_up(std::uint32_t list, const RowBitmap& allowed, WorkSpace& space) const;
   void fetch_numbers(const Probe& probe) const;
 
   const IvfIndex& ix_;
