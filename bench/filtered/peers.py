@@ -109,7 +109,7 @@ def selected(
 
     def prepare(workload: Workload) -> Callable[[int], Ids]:
         queries, selectors, places = [], [], []
-        kept = []  # what selectors point to
+        kept = []  # what selectors point to: alive as long as `search`, which names it
         for number in range(len(workload.words)):
             place = np.flatnonzero(workload.which == number)
             mask = workload.mask(number)
@@ -122,11 +122,10 @@ def selected(
 
         def search(effort: int) -> Ids:
             ids = np.full((len(workload.queries), K), -1, np.int64)
-            for q, selector, place in zip(queries, selectors, places, strict=True):
+            for q, selector, place, _ in zip(queries, selectors, places, kept, strict=True):
                 ids[place] = index.search(q, K, params=parameters(selector, effort))[1]
             return ids
 
-        search.kept = kept  # type: ignore[attr-defined]
         return search
 
     return prepare

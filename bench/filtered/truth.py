@@ -60,7 +60,7 @@ class Truths:
         self.arrays[name] = np.stack([truth.wanted.astype(np.float64), truth.least])
 
     def write(self) -> None:
-        np.savez(self.file, **self.arrays)  # type: ignore[arg-type]
+        np.savez(self.file, **self.arrays)
 
 
 def scores_of(x: Floats, q: Floats, ids: Ids) -> npt.NDArray[np.float64]:

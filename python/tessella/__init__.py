@@ -29,7 +29,8 @@ from tessella.errors import (
 )
 from tessella.fde import FDE
 from tessella.filters.conditions import field
-from tessella.index import Hits, Index, RangeHits
+from tessella.hits import Hits, RangeHits
+from tessella.index import Index
 from tessella.kmeans import KMeans
 from tessella.lemur import LEMUR
 from tessella.maxsim import maxsim

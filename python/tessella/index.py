@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from tessella.calibration import Calibration, check_recall, measure, share_found
 from tessella.config import METRICS, IndexConfig
 from tessella.errors import InvalidArgument, RecallWarning
 from tessella.filters import Filter, Where
+from tessella.hits import Explanation, Hits, RangeHits
 
 if TYPE_CHECKING:
     from tessella.attributes import Attributes
@@ -30,43 +31,6 @@ _SLICE_QUERIES = 4_096
 _TRAIN_ROWS = 1 << 20  # of a first add, at most
 _SEED = 0x7E55E11A
 _SURE_EPSILON = 4.0  # error bounds that a search for the truth keeps
-
-
-class _Pair(NamedTuple):
-    ids: Any
-    scores: Any
-
-
-class Hits(_Pair):
-    """The best rows of each query: `ids` (nq, k) int64, -1 where there are fewer; `scores` (nq, k) float32.
-
-    `attributes`, where they were asked for, is a polars frame of nq * k rows: those of query i begin at i * k.
-    """
-
-    attributes: Any = None
-
-
-class RangeHits(NamedTuple):
-    """Rows within a threshold: those of query i are `ids[offsets[i]:offsets[i + 1]]`, best first."""
-
-    offsets: Any
-    ids: Any
-    scores: Any
-
-
-class Explanation(NamedTuple):
-    """What a search cost, summed over its queries."""
-
-    spec: str
-    queries: int
-    rows: int
-    scanned: int  # rows looked at through the first codec
-    refined: int  # … through the second
-    rescored: int  # final candidates scored once more
-    probed: int  # inverted lists looked into, or rows visited on a walk
-    matched: int  # rows that the filter admits
-    plans: dict[str, int]  # of a filtered search: how many queries were answered in which way
-    estimates: dict[str, float]  # microseconds a query, of each way there was; what is not in `plans` was refused
 
 
 class Index:

@@ -14,7 +14,7 @@ from tessella._backend import resolve_threads, whole_number
 from tessella._cuda_maxsim import on_cuda
 from tessella._ragged import Ragged, as_ragged, check_finite
 from tessella.errors import InvalidArgument, UnsupportedType
-from tessella.index import Hits
+from tessella.hits import Hits
 
 __all__ = ["carve", "maxsim"]
 

@@ -22,7 +22,8 @@ from tessella.calibration import Calibration, Span, check_recall, efforts_of
 from tessella.errors import InvalidArgument, RecallWarning, UnsupportedType
 from tessella.fde import FDE
 from tessella.filters import Where
-from tessella.index import Hits, Index
+from tessella.hits import Hits
+from tessella.index import Index
 from tessella.maxsim import carved, check_cosine, ranked
 
 __all__ = ["MultiVectorHits", "MultiVectorIndex"]

@@ -39,6 +39,7 @@ class Transformer(torch.nn.Module):
         self._segments = "token_type_ids" in tokenizer.model_input_names
         self._sight = _sight(model.config)
         self._first_position = 0
+        self._own_attention = False  # of the architecture: it cannot be exchanged
         self.flat = False
         self.tokens = Tokens(
             tokenizer.backend_tokenizer, described.max_tokens, special=True, lower_case=described.lower_case
@@ -109,7 +110,7 @@ class Transformer(torch.nn.Module):
         return states
 
     def _attend_by(self, name: str) -> None:
-        if self.model.config._attn_implementation != name:
+        if not self._own_attention and self.model.config._attn_implementation != name:
             self.model.set_attn_implementation(name)
 
     @torch.inference_mode()
@@ -118,8 +119,8 @@ class Transformer(torch.nn.Module):
         batch = self.tokens(_PROBES)
         try:
             single = torch.cat([self._padded([ids], len(ids)) for ids in batch])
-        except (ValueError, NotImplementedError):  # the architecture has an attention of its own
-            self._attend_by = lambda name: None  # type: ignore[method-assign]
+        except (ValueError, NotImplementedError):  # what transformers says where attention cannot be exchanged
+            self._own_attention = True
             return
         for first in dict.fromkeys((0, self._pad + 1)):  # RoBERTa and its kin count from the padding id on
             self._first_position = first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ def words(text: str) -> list[str]:
     return [word for word in _WORD.findall(text.lower()) if word not in STOP]
 
 
-class _Bags:
+class _Bags(ABC):
     """Documents as bags of words, by word: which documents have it, and with what weight."""
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -41,10 +42,11 @@ class _Bags:
         counts = {word: np.array([count for _, count in found], np.float64) for word, found in postings.items()}
         self.weights = {word: self._weights(counts[word], self.rows[word], lengths) for word in counts}
 
+    @abstractmethod
     def _weights(
         self, counts: npt.NDArray[np.float64], rows: Ids, lengths: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
-        raise NotImplementedError
+        """Weights of one word in the documents `rows` that have it so many times."""
 
     def search(self, queries: Sequence[str], k: int) -> Ids:
         """Rows of the k best documents for each query, (nq, k), -1 where there are fewer; ties to the smaller row."""

@@ -106,7 +106,8 @@ def _raw(data: object) -> dict[str, list[Any]]:
     if hasattr(data, "to_pydict"):  # Arrow
         return dict(data.to_pydict())
     if hasattr(data, "column_names"):  # datasets
-        return {name: list(data[name]) for name in data.column_names}  # type: ignore[index]
+        rows: Any = data
+        return {name: list(rows[name]) for name in rows.column_names}
     if hasattr(data, "columns") and hasattr(data, "to_dict"):  # polars; pandas has lists under another name
         arrow = getattr(data, "to_arrow", None)
         return dict(arrow().to_pydict()) if arrow else dict(data.to_dict("list"))

@@ -124,8 +124,8 @@ class _Rules:
     def _ids(self, mined: bool) -> list[tuple[Tensor, Tensor]]:
         if not mined:
             return [(each, each) for each in (self.place, self.ids.query, self.ids.positive) if each is not None]
-        known = self.ids.positive is not None and self.ids.negative is not None
-        return [(self.ids.positive, self.ids.negative.flatten())] if known else []  # type: ignore[union-attr]
+        positive, negative = self.ids.positive, self.ids.negative
+        return [] if positive is None or negative is None else [(positive, negative.flatten())]
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from tessella.train.columns import Columns
 from tessella.train.config import Config
 from tessella.train.encoders import as_module
 from tessella.train.losses import Loss
+from tessella.train.losses._loss import parameters_of
 from tessella.train.merge import Average
 from tessella.train.world import World
 
@@ -215,7 +216,13 @@ class FunctionLoss(Loss):
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.value = function  # type: ignore[method-assign]
+        self.function = function
+
+    def columns(self) -> dict[str, bool]:
+        return parameters_of(self.function)
+
+    def value(self, **columns: Tensor) -> Tensor:
+        return self.function(**columns)
 
 
 def by_task(data: Any, loss: Any) -> tuple[dict[str, Columns], dict[str, nn.Module]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from tessella.errors import InvalidArgument
 
 
-class Loss(nn.Module):
+class Loss(nn.Module, ABC):
     """A pure function of embeddings: `loss(query, positive, …)`, or by name from more columns than it needs.
 
     A subclass writes `value(self, query, positive, …)`, whose parameters name its columns; those with a default may be
@@ -30,12 +31,11 @@ class Loss(nn.Module):
 
     def columns(self) -> dict[str, bool]:
         """Names of the columns that `value` takes, and whether it needs them."""
-        parameters = inspect.signature(self.value).parameters.values()
-        return {each.name: each.default is inspect.Parameter.empty for each in parameters}
+        return parameters_of(self.value)
 
+    @abstractmethod
     def value(self, *args: Any, **columns: Any) -> Tensor:
         """Written by each loss."""
-        raise NotImplementedError
 
     def __add__(self, other: Loss) -> Sum:
         return Sum([(1.0, self), (1.0, other)])
@@ -98,6 +98,12 @@ class Drawn(nn.Module):
         """A generator for the next draw, on the CPU."""
         self.count += 1
         return torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.count))
+
+
+def parameters_of(function: Callable[..., Tensor]) -> dict[str, bool]:
+    """Names of a function's parameters, and whether it needs them."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default is inspect.Parameter.empty for each in parameters}
 
 
 def joined(losses: Any) -> dict[str, bool]:

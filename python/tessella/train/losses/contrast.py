@@ -134,6 +134,7 @@ class SimCSE(InfoNCE):
     True
     """
 
+    # Fewer columns than InfoNCE takes: `forward` passes only those that a loss names.
     def value(self, query: Tensor, positive: Tensor, query_id: Tensor | None = None) -> Tensor:  # type: ignore[override]
         if torch.equal(query, positive):
             raise InvalidArgument("SimCSE: expected two passes under dropout; got the same embeddings twice")
