@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "tessella/errors.h"
 
@@ -124,7 +125,8 @@ void parallel_for(std::size_t tasks, std::size_t threads, const std::function<vo
   std::unique_lock lock(job->mutex);
   job->closed = true;
   job->idle.wait(lock, [&] { return job->active == 0; });
-  if (job->error) std::rethrow_exception(job->error);
+  // Taken out of the job: a helper may drop the job last, and must not free what the caller is reading.
+  if (const std::exception_ptr error = std::exchange(job->error, nullptr)) std::rethrow_exception(error);
 }
 
 }  // namespace tessella
