@@ -348,10 +348,14 @@ class Encoder:
     def embed(self, texts: Sequence[str], *, prompt: str | None = None, dim: int | None = None) -> torch.Tensor:
         """Vectors as a torch tensor that carries gradients: one pass over all the texts together, for training."""
 
+        from tessella.encoder.head import headed
+        from tessella.encoder.pooling import pool
+
         rows = _strings(texts, "embed")
         output: Output = self._output(dim, "float32", None, "embed")
         ids, skip = self._ids(rows, prompt or "")
-        return output.vectors(self._pooled(self.backbone(ids), [len(each) for each in ids], skip))
+        pooled = pool(self.backbone(ids), [len(each) for each in ids], self.pooling.modes, skip)
+        return output.vectors(headed(self._body, pooled))
 
     # ---- behind the door
 
@@ -361,7 +365,7 @@ class Encoder:
         ids, skip = self._ids(texts, prefix)
         made[[i for i, each in enumerate(ids) if not each]] = 0
         for places, states in self._states(ids, budget):
-            made[places] = output.finished(self._pooled(states, [len(ids[i]) for i in places], skip))
+            made[places] = self._finished(states, [len(ids[i]) for i in places], skip, output)
             done(len(places))
         done(sum(not each for each in ids))
 
@@ -371,12 +375,19 @@ class Encoder:
             with torch.inference_mode():
                 yield places, self.backbone([ids[i] for i in places])
 
-    def _pooled(self, states: torch.Tensor, lengths: Sequence[int], skip: int) -> torch.Tensor:
-        from tessella.encoder.pooling import pool
+    def _finished(self, states: torch.Tensor, lengths: Sequence[int], skip: int, output: Output) -> Array:
+        """What is asked for: in one pass over the states, where the head is a linear map or nothing."""
+        from tessella.encoder import pooling
+        from tessella.encoder.head import dense_of, fits_one_pass, headed
 
-        vectors = pool(states, lengths, self.pooling.modes, skip)
-        made: torch.Tensor = self._body(vectors.to(states.dtype))
-        return made
+        modes = self.pooling.modes
+        dense = dense_of(self._body)
+        by_mode = len(modes) > 1 and dense is None  # tessella.pool would cut each mode by itself
+        whole = not by_mode or output.dim == self.dim
+        if fits_one_pass(self._body) and whole and pooling.fused(states) and pooling.one_pass(modes, skip):
+            options = output.options() | ({"dim": None} if by_mode else {})
+            return pooling.finished(states, lengths, modes, skip, dense=dense, **options)
+        return output.finished(headed(self._body, pooling.pool(states, lengths, modes, skip)))
 
     def _ids(self, texts: Sequence[str], prefix: str) -> tuple[list[Ids], int]:
         """Token ids, and how many of them at the start are an instruction that is not pooled."""
@@ -389,7 +400,8 @@ class Encoder:
     ) -> tuple[torch.Tensor, list[tuple[int, int]]]:
         """Vectors of one text's chunks, and their characters."""
         torch = require("torch")
-        from tessella.encoder.pooling import pool
+        from tessella.encoder.head import headed
+        from tessella.encoder.pooling import of_spans
 
         tokens = self.backbone.tokens
         ids, characters = tokens.whole(text)
@@ -401,15 +413,16 @@ class Encoder:
         rows = [before + ids[each.start : each.stop] + after for each in covered]
         vectors: dict[tuple[int, int], Any] = {}
         for places, states in self._states(rows, budget):
-            starts = np.cumsum([0, *(len(rows[i]) for i in places)])
-            for start, window in zip(starts, (covered[i] for i in places), strict=False):
-                for first, last in window.chunks:
-                    at = int(start) + len(before) - window.start
-                    vectors[first, last] = pool(states[at + first : at + last], [last - first], self.pooling.modes)
+            held = [(i, covered[place], chunk) for i, place in enumerate(places) for chunk in covered[place].chunks]
+            shifts = [len(before) - window.start for _, window, _ in held]
+            inside = [(i, by + first, by + last) for by, (i, _, (first, last)) in zip(shifts, held, strict=True)]
+            with torch.inference_mode():
+                pooled = of_spans(states, [len(rows[i]) for i in places], self.pooling.modes, np.array(inside))
+            vectors.update(zip((chunk for _, _, chunk in held), pooled, strict=True))
         with torch.inference_mode():
             found = [vectors[key] for key in sorted(vectors)]
-            joined = torch.cat(found) if found else torch.zeros(0, self.backbone.dim * len(self.pooling.modes))
-            made = self._body(joined.to(self.device))
+            joined = torch.stack(found) if found else torch.zeros(0, self.backbone.dim * len(self.pooling.modes))
+            made = headed(self._body, joined.to(self.device))
         return made, [(characters[first][0], characters[last - 1][1]) for first, last in sorted(vectors)]
 
     def _stream(
