@@ -78,22 +78,34 @@ class Transformer(torch.nn.Module):
         """Size of a state."""
         return int(self.model.config.get_text_config().hidden_size)
 
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return int(self.model.config.get_text_config().num_hidden_layers)
+
     def forward(self, batch: Sequence[Ids]) -> torch.Tensor:
         """States of the texts, end to end: (ΣT, dim)."""
+        return self._run(batch)[-1]
+
+    def layers(self, batch: Sequence[Ids]) -> Sequence[torch.Tensor]:
+        """The same after each layer; the last is what `forward` gives."""
+        return self._run(batch, output_hidden_states=True)
+
+    def _run(self, batch: Sequence[Ids], **more: Any) -> list[torch.Tensor]:
         longest = max(map(len, batch))
         if self.flat and (self._sight is None or longest <= self._sight):
-            return self._flat(batch)
-        return self._padded(batch, longest)
+            return self._flat(batch, **more)
+        return self._padded(batch, longest, **more)
 
-    def _flat(self, batch: Sequence[Ids]) -> torch.Tensor:
+    def _flat(self, batch: Sequence[Ids], **more: Any) -> list[torch.Tensor]:
         lengths = [len(ids) for ids in batch]
         row = torch.tensor(list(chain.from_iterable(batch)), device=self.model.device)[None]
         first = self._first_position
         positions = torch.cat([torch.arange(first, first + length) for length in lengths]).to(row.device)[None]
         self._attend_by(NAME)
-        return self._states(row, position_ids=positions, runs=runs_of(lengths))[0]
+        return [each[0] for each in self._states(row, position_ids=positions, runs=runs_of(lengths), **more)]
 
-    def _padded(self, batch: Sequence[Ids], longest: int) -> torch.Tensor:
+    def _padded(self, batch: Sequence[Ids], longest: int, **more: Any) -> list[torch.Tensor]:
         rows = torch.full((len(batch), longest), self._pad)
         mask = torch.zeros((len(batch), longest), dtype=torch.long)
         for i, ids in enumerate(batch):
@@ -101,13 +113,15 @@ class Transformer(torch.nn.Module):
             mask[i, : len(ids)] = 1
         self._attend_by("sdpa")
         mask = mask.to(self.model.device)
-        return self._states(rows.to(self.model.device), attention_mask=mask)[mask.bool()]
+        states = self._states(rows.to(self.model.device), attention_mask=mask, **more)
+        return [each[mask.bool()] for each in states]
 
-    def _states(self, rows: torch.Tensor, **more: Any) -> torch.Tensor:
+    def _states(self, rows: torch.Tensor, **more: Any) -> list[torch.Tensor]:
+        """Of each layer, where they are asked for; of the last one in any case, behind the model's final norm."""
         if self._segments:
             more["token_type_ids"] = torch.zeros_like(rows)
-        states: torch.Tensor = self.model(input_ids=rows, **more).last_hidden_state
-        return states
+        found = self.model(input_ids=rows, **more)
+        return [*(found.hidden_states or ())[1:-1], found.last_hidden_state]
 
     def _attend_by(self, name: str) -> None:
         if not self._own_attention and self.model.config._attn_implementation != name:
@@ -118,7 +132,7 @@ class Transformer(torch.nn.Module):
         """Where positions start, and whether flat rows give what single texts give: both tried, not looked up."""
         batch = self.tokens(_PROBES)
         try:
-            single = torch.cat([self._padded([ids], len(ids)) for ids in batch])
+            single = torch.cat([self._padded([ids], len(ids))[-1] for ids in batch])
         except (ValueError, NotImplementedError):  # what transformers says where attention cannot be exchanged
             self._own_attention = True
             return
@@ -131,7 +145,7 @@ class Transformer(torch.nn.Module):
 
     def _same(self, batch: list[Ids], single: torch.Tensor) -> bool:
         try:
-            flat = self._flat(batch)
+            flat = self._flat(batch)[-1]
         except (TypeError, ValueError, RuntimeError, IndexError, NotImplementedError):
             return False
         near = _TOLERANCE[single.dtype] * max(1.0, float(single.abs().max()))
