@@ -86,6 +86,7 @@ class Encoder:
         device: str = "cpu",
         weights: str = "float32",
         max_tokens: int | None = None,
+        layers: int | None = None,
         download: bool = False,
     ) -> Encoder:
         """Reads a model folder: of sentence-transformers, plain Hugging Face, or model2vec.
@@ -96,6 +97,8 @@ class Encoder:
             device: `cpu`, `cuda`, `cuda:1`, ….
             weights: the type the model computes in: float32, float16 or bfloat16.
             max_tokens: where to cut texts, if earlier than the model does.
+            layers: keep so many of the transformer's layers, the first ones; of a model that was trained so
+                (`losses.Matryoshka2D`, `losses.Starbucks`).
             download: whether a model that is not here may be fetched from the hub.
 
         A damaged folder is a FormatError, a missing package an ImportError that names the extra. Cost: reading the
@@ -108,7 +111,9 @@ class Encoder:
         from tessella.encoder import head
 
         kind = getattr(torch, weights)
-        backbone = _backbone(described, device, kind)
+        if layers is not None:
+            _natural(layers, "layers", "load")
+        backbone = _backbone(described, device, kind, layers)
         made = cls(backbone, head.load(described.head, kind).to(device), described)
         if max_tokens is not None:
             _natural(max_tokens, "max_tokens", "load")
@@ -488,17 +493,21 @@ class Encoder:
         return BUDGET["cpu" if self.device == "cpu" else "cuda"]
 
 
-def _backbone(described: folder.Description, device: str, weights: torch.dtype) -> Transformer | Static:
+def _backbone(
+    described: folder.Description, device: str, weights: torch.dtype, layers: int | None
+) -> Transformer | Static:
     require("tokenizers")
     require("safetensors")
     if described.static:
         from tessella.encoder.static import Static
 
+        if layers is not None:
+            raise InvalidArgument(f"load: expected layers of a transformer; {described.path} has static embeddings")
         return Static.load(described, device, weights)
     require("transformers")
     from tessella.encoder.transformer import Transformer
 
-    return Transformer.load(described, device, weights)
+    return Transformer.load(described, device, weights, layers)
 
 
 def _strings(texts: object, operation: str) -> list[str]:

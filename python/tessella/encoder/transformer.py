@@ -16,7 +16,7 @@ from tessella.encoder.attention import NAME, runs_of
 from tessella.encoder.folder import Description
 from tessella.encoder.linear import pack
 from tessella.encoder.tokens import Ids, Tokens
-from tessella.errors import FormatError
+from tessella.errors import FormatError, InvalidArgument
 
 _PROBES = ("mosaic", "A mosaic is laid of many small tiles, each of them cut to its place.")
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 2e-1}  # of states of size about 1
@@ -50,11 +50,11 @@ class Transformer(torch.nn.Module):
             self.tokens.max_tokens = min(described.max_tokens or limit, limit)
 
     @classmethod
-    def load(cls, described: Description, device: str, weights: torch.dtype) -> Transformer:
+    def load(cls, described: Description, device: str, weights: torch.dtype, layers: int | None = None) -> Transformer:
+        config = _config(described, layers)
         try:
-            config = AutoConfig.from_pretrained(described.path, local_files_only=True)
             kind = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
-            with _quiet():
+            with _quiet(left_weights=layers is not None):
                 model = kind.from_pretrained(described.path, config=config, dtype=weights, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(described.path, local_files_only=True)
         except Exception as error:  # transformers raises whatever the damage runs into
@@ -152,6 +152,20 @@ class Transformer(torch.nn.Module):
         return flat.shape == single.shape and bool((flat - single).abs().max() <= near)
 
 
+def _config(described: Description, layers: int | None) -> Any:
+    """The model's configuration, of so many layers."""
+    try:
+        config = AutoConfig.from_pretrained(described.path, local_files_only=True)
+    except Exception as error:
+        raise FormatError(f"load: {described.path} holds no transformer that can be loaded ({error})") from error
+    if layers is not None:
+        text = config.get_text_config()
+        if layers > text.num_hidden_layers:
+            raise InvalidArgument(f"load: expected layers up to {text.num_hidden_layers}; got {layers}")
+        text.num_hidden_layers = layers
+    return config
+
+
 def _sight(config: Any) -> int | None:
     """How long a text may be before some layer's window keeps two of its tokens from seeing each other."""
     both_ways = getattr(config, "local_attention", None)  # ModernBERT's window reaches half of it to either side
@@ -160,12 +174,16 @@ def _sight(config: Any) -> int | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers shows a bar for every file it reads or writes; a library has no business with the screen."""
-    shown = logging.is_progress_bar_enabled()
+def _quiet(left_weights: bool = False) -> Iterator[None]:
+    """transformers shows a bar for every file it reads or writes, and a table of the weights that are left over where
+    layers are left out; a library has no business with the screen."""
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    if left_weights:
+        logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
