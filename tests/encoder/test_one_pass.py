@@ -106,3 +106,12 @@ def test_one_pass_is_what_runs(minilm: Encoder, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ts, "pool", kept)
     minilm.encode(["one", "two"], dim=64, dtype="int8")
     assert len(calls) == 1 and calls[0]["dim"] == 64 and calls[0]["dtype"] == "int8" and calls[0]["normalize"]
+
+
+def test_devices_that_the_kernels_do_not_know_get_the_same(minilm: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["A mosaic is laid of many small tiles.", "tiles", "", "mortar sets within an hour " * 3]
+    wanted = minilm.encode(texts, dim=100), minilm.encode_chunks(texts, chunk_tokens=4).embeddings
+    monkeypatch.setattr(pooling, "fused", lambda states: False)
+    monkeypatch.setattr(ts, "pool", None)  # which is not to be called
+    np.testing.assert_allclose(minilm.encode(texts, dim=100), wanted[0], atol=2e-6)
+    np.testing.assert_allclose(minilm.encode_chunks(texts, chunk_tokens=4).embeddings, wanted[1], atol=2e-6)
