@@ -65,7 +65,7 @@ def bodies(torch: Any, door: Door) -> list[Body]:
         (scalar_cases, lambda case: scalar_cases.check(case, scalar.encode, reference("scalar"))),
         (pq_cases, lambda case: pq_cases.check(case, pq, reference("pq"))),
         (contrast_cases, lambda case: contrast_cases.check(case, contrast)),
-        (pooling_cases, lambda case: pooling_cases.check(case, pooling.pool)),
+        (pooling_cases, lambda case: pooling_cases.check(case, pooling)),
     ]
 
 

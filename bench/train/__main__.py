@@ -1,7 +1,8 @@
-"""Losses side by side on MedQuAD: `python -m bench.train`, about six CPU-minutes on one thread.
+"""Losses side by side: `python -m bench.train`, about six CPU-minutes on one thread; `--dataset scifact`.
 
-A two-layer cut of MiniLM learns to find answers by questions, with every loss from the same start, on the same rows, in
-the same order, over several seeds. nDCG@10 on held-out subjects, in full, at 64 dimensions and as sign bits. p values
+A two-layer cut of MiniLM learns to find answers by questions (MedQuAD) or abstracts by claims (SciFact), with every
+loss from the same start, on the same rows, in the same order, over several seeds. nDCG@10 on held-out subjects or
+SciFact's test claims, in full, at 64 dimensions and as sign bits. p values
 are those of a paired permutation test: signs of the per-query differences (means over the seeds) are flipped 10,000
 times.
 """
@@ -22,7 +23,7 @@ import torch
 
 from bench import machine
 from bench.datasets import data_folder
-from bench.train.model import Cut, Data, medquad
+from bench.train.model import DATASETS, Cut, Data
 from tessella.train import Config, PercPos, Trainer, mine_hard_negatives
 from tessella.train.losses import InfoNCE, Loss, Matryoshka, QuantizationAware
 
@@ -110,6 +111,7 @@ def trained(name: str, seed: int, data: Data, settings: argparse.Namespace, star
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="folder of the real sets (or TESSELLA_DATA)")
+    parser.add_argument("--dataset", choices=DATASETS, default="medquad")
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=16)
@@ -124,14 +126,16 @@ def main() -> None:
     )
     settings = parser.parse_args()
     torch.set_num_threads(1)
-    data = medquad(data_folder(settings.data), queries=settings.queries, documents=settings.documents)
+    data = DATASETS[settings.dataset](
+        data_folder(settings.data), queries=settings.queries, documents=settings.documents
+    )
     start = Cut()
     found: dict[str, list[dict[str, Scores]]] = {"start": [figures(start, data)]}
     report: list[dict[str, Any]] = [{"loss": "start", "seed": None, "cpu_s": 0.0, **means(found["start"][0])}]
     left = settings.most
     for name in settings.losses:
         for seed in range(settings.seeds):
-            path = Path(settings.runs) / f"{name}-{seed}.npz"
+            path = Path(settings.runs) / settings.dataset / f"{name}-{seed}.npz"
             if not path.exists():
                 if left == 0:
                     return print(f"{path} is next")
@@ -204,7 +208,7 @@ def write(report: list[dict[str, Any]], lines: list[dict[str, Any]], settings: a
     names = ("seeds", "steps", "batch", "rows", "rate", "queries", "documents")
     facts = {
         "time": now.isoformat(timespec="seconds"), "commit": machine.commit(), "cpu": machine.cpu_model(),
-        "level": machine.cpu_level(), "threads": 1, "dataset": "medquad",
+        "level": machine.cpu_level(), "threads": 1, "dataset": settings.dataset,
         **{name: getattr(settings, name) for name in names},
     }  # fmt: skip
     with (HISTORY / f"{now.date()}-train.jsonl").open("a") as file:

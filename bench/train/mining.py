@@ -1,7 +1,8 @@
-"""Mining many negatives in constant memory: `python -m bench.train.mining --n 1000000 --queries 1000000`.
+"""Mining many negatives in constant memory: `python -m bench.train.mining --n 25000 50000 100000`, `--n 1000000`.
 
-Documents and queries are made block by block and pass as iterators; what stays is the index and the result. Beside the
-time of mining stands that of the same searches alone, batch by batch, and how far the process grew while it mined.
+n documents and as many queries, each size in a process of its own. Both are made block by block and pass as iterators;
+what stays is the index and the result. How far the process grew while it mined, less its result, should not depend on
+n. Beside the time of mining a query stands that of the same search alone, over the first tenth of the queries.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import resource
+import multiprocessing
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,47 +38,58 @@ def blocks(n: int, d: int, noise: float) -> Iterator[Any]:
 
 
 def peak_mb() -> float:
-    """The most memory that the process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most memory that this process has had, of its own: ru_maxrss would begin with its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def mined(n: int, settings: argparse.Namespace) -> dict[str, Any]:
+    """What n documents and n queries take."""
+    ts.set_num_threads(1)
+    started = time.perf_counter()
+    index = ts.Index(settings.spec, dim=settings.d, metric="cosine")
+    index.train(np.concatenate([block for _, block in zip(range(8), blocks(n, settings.d, 0.0), strict=False)]))
+    for block in blocks(n, settings.d, 0.0):
+        index.add(block)
+    index_s = time.perf_counter() - started
+    searched, began = 0, time.perf_counter()
+    for block in blocks(max(BLOCK, n // 10), settings.d, 0.3):
+        index.search(block, DEPTH + 1)
+        searched += len(block)
+    search_s = time.perf_counter() - began
+    before, began = peak_mb(), time.perf_counter()
+    found = mine_hard_negatives(
+        blocks(n, settings.d, 0.3), np.arange(n), index=index, keep=PercPos(0.95), take=TAKE, depth=DEPTH
+    )
+    mine_s = time.perf_counter() - began
+    result_mb = (found.rows.nbytes + found.scores.nbytes) / 2**20
+    return {
+        "n": n, "queries": n, "d": settings.d, "spec": settings.spec, "index_s": round(index_s, 1),
+        "search_us": round(1e6 * search_s / searched, 1), "mine_us": round(1e6 * mine_s / n, 1),
+        "mine_s": round(mine_s, 1), "peak_mb": round(peak_mb()), "result_mb": round(result_mb, 1),
+        "grew_mb": round(peak_mb() - before, 1), "full": round(float(found.full.mean()), 4),
+    }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=100_000)
-    parser.add_argument("--queries", type=int, default=20_000)
-    parser.add_argument("--d", type=int, default=128)
+    parser.add_argument("--n", type=int, nargs="+", default=[25_000, 50_000, 100_000])
+    parser.add_argument("--d", type=int, default=64)
     parser.add_argument("--spec", default="IVF,B1+U8")
+    parser.add_argument("--save", action="store_true", help="append the results to bench/history")
     settings = parser.parse_args()
-    ts.set_num_threads(1)
-    index = ts.Index(settings.spec, dim=settings.d, metric="cosine")
-    index.train(
-        np.concatenate([block for _, block in zip(range(8), blocks(settings.n, settings.d, 0.0), strict=False)])
-    )
-    for block in blocks(settings.n, settings.d, 0.0):
-        index.add(block)
-    own = np.arange(settings.queries)
-    began = time.perf_counter()
-    for block in blocks(settings.queries, settings.d, 0.3):
-        index.search(block, DEPTH + 1)
-    search_s = time.perf_counter() - began
-    before = peak_mb()
-    began = time.perf_counter()
-    found = mine_hard_negatives(
-        blocks(settings.queries, settings.d, 0.3), own, index=index, keep=PercPos(0.95), take=TAKE, depth=DEPTH
-    )
-    mine_s = time.perf_counter() - began
-    now = datetime.datetime.now(datetime.timezone.utc)
-    row = {
-        "time": now.isoformat(timespec="seconds"), "commit": machine.commit(), "cpu": machine.cpu_model(),
-        "level": machine.cpu_level(), "threads": 1, "load_average": machine.load_average(), "n": settings.n,
-        "queries": settings.queries, "d": settings.d, "spec": settings.spec, "search_s": round(search_s, 2),
-        "mine_s": round(mine_s, 2), "grew_mb": round(peak_mb() - before, 1),
-        "result_mb": round((found.rows.nbytes + found.scores.nbytes) / 2**20, 1),
-        "full": round(float(found.full.mean()), 4),
-    }  # fmt: skip
-    print(json.dumps(row, indent=1))
-    with (HISTORY / f"{now.date()}-mining.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    for n in settings.n:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            row = pool.apply(mined, (n, settings))
+        now = datetime.datetime.now(datetime.timezone.utc)
+        facts = {
+            "time": now.isoformat(timespec="seconds"), "commit": machine.commit(), "cpu": machine.cpu_model(),
+            "level": machine.cpu_level(), "threads": 1, "load_average": machine.load_average(),
+        }  # fmt: skip
+        print(json.dumps(row), flush=True)
+        if settings.save:
+            with (HISTORY / f"{now.date()}-mining.jsonl").open("a") as file:
+                file.write(json.dumps({**facts, **row}) + "\n")
 
 
 if __name__ == "__main__":

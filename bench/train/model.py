@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from tessella.eval import read
 
 SPLIT_SEED = 7
 
@@ -91,3 +94,25 @@ def medquad(folder: Path, *, queries: int, documents: int) -> Data:
         answers.setdefault(question, set()).add(number[answer])
     asked = list(answers)[:queries]
     return Data(train, asked, texts, [answers[question] for question in asked])
+
+
+def scifact(folder: Path, *, queries: int, documents: int) -> Data:
+    """SciFact's own split of claims. The corpus is cut to what is relevant to a test claim and others by chance."""
+    parts = [read(folder / "text" / "scifact", split) for split in ("train", "test")]
+    train, test = (
+        [(q, d) for q, found in each.qrels.items() for d, score in found.items() if score > 0] for each in parts
+    )
+    corpus = parts[1].corpus
+    needed = list(dict.fromkeys(d for _, d in test))
+    others = [each for each in corpus if each not in set(needed)]
+    drawn = np.random.default_rng(SPLIT_SEED).permutation(len(others))[: max(0, documents - len(needed))]
+    names = [*needed, *(others[i] for i in drawn)]
+    number = {name: i for i, name in enumerate(names)}
+    asked = list(dict.fromkeys(q for q, _ in test))[:queries]
+    relevant = [{number[d] for q, d in test if q == each} for each in asked]
+    texts = [parts[1].queries[each] for each in asked]
+    pairs = [(parts[0].queries[q], corpus[d]) for q, d in train]
+    return Data(pairs, texts, [corpus[each] for each in names], relevant)
+
+
+DATASETS: dict[str, Callable[..., Data]] = {"medquad": medquad, "scifact": scifact}

@@ -8,32 +8,60 @@
 
 namespace tessella::bind {
 
-// tessella._cuda_pooling has checked what the dict holds; an absent array is 0.
-inline void cuda_pooling_forward(const py::dict& given, int device, Address stream) {
-  const auto size = [&](const char* name) { return given[name].cast<std::size_t>(); };
-  const auto at = [&](const char* name) { return given[name].cast<Address>(); };
+// What both directions are told; it owns the modes. tessella._cuda_pooling has checked what the dict holds; an absent
+// array is 0.
+struct CudaPool {
+  const py::dict& given;
   std::vector<PoolMode> modes;
-  for (const auto& mode : given["modes"]) modes.push_back(static_cast<PoolMode>(mode.cast<int>()));
+  PoolInput input{};
+
+  explicit CudaPool(const py::dict& job) : given(job) {
+    for (const auto& mode : job["modes"]) modes.push_back(static_cast<PoolMode>(mode.cast<int>()));
+    input = {at<const void>("hidden"),
+             static_cast<ScalarType>(size("kind")),
+             size("d"),
+             at<const std::uint8_t>("mask"),
+             at<const PoolSegment>("segments"),
+             size("n"),
+             modes.data(),
+             modes.size()};
+  }
+  std::size_t size(const char* name) const { return given[name].cast<std::size_t>(); }
+  template <typename T>
+  T* at(const char* name) const {
+    return pointer<T>(given[name].cast<Address>());
+  }
+};
+
+inline void cuda_pooling_forward(const py::dict& given, int device, Address stream) {
+  const CudaPool call(given);
   Pool job{};
-  job.input = {pointer<const void>(at("hidden")),
-               static_cast<ScalarType>(size("kind")),
-               size("d"),
-               pointer<const std::uint8_t>(at("mask")),
-               pointer<const PoolSegment>(at("segments")),
-               size("n"),
-               modes.data(),
-               modes.size()};
-  job.weight = pointer<const float>(at("weight")), job.bias = pointer<const float>(at("bias"));
-  job.dim = size("dim"), job.normalize = given["normalize"].cast<bool>();
-  job.out_type = static_cast<PoolType>(size("out_type"));
-  job.scale = pointer<const float>(at("scale")), job.out = pointer<void>(at("out"));
+  job.input = call.input;
+  job.weight = call.at<const float>("weight"), job.bias = call.at<const float>("bias");
+  job.dim = call.size("dim"), job.normalize = given["normalize"].cast<bool>();
+  job.out_type = static_cast<PoolType>(call.size("out_type"));
+  job.scale = call.at<const float>("scale"), job.out = call.at<void>("out");
   job.stream = pointer<void>(stream);
   on_device("pool", device, [&] { cuda::pooling_forward(job); });
+}
+
+inline void cuda_pooling_backward(const py::dict& given, int device, Address stream) {
+  const CudaPool call(given);
+  PoolGradient job{};
+  job.input = call.input;
+  job.pooled_gradient = call.at<const float>("pooled_gradient");
+  job.hidden_gradient = call.at<float>("hidden_gradient");
+  job.columns = call.input.d;
+  job.disjoint = given["disjoint"].cast<bool>();
+  job.stream = pointer<void>(stream);
+  on_device("pool", device, [&] { cuda::pooling_backward(job); });
 }
 
 inline void register_cuda_pooling(py::module_& m) {
   m.def("pooling_forward", &cuda_pooling_forward, py::arg("job"), py::kw_only(), py::arg("device"), py::arg("stream"),
         "Enqueue the pass over addresses of device memory; tessella._cuda_pooling checks and calls it.");
+  m.def("pooling_backward", &cuda_pooling_backward, py::arg("job"), py::kw_only(), py::arg("device"), py::arg("stream"),
+        "Enqueue the gradient of the states, which is added to what is there.");
 }
 
 }  // namespace tessella::bind

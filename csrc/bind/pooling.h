@@ -147,7 +147,7 @@ inline Floats pooling_backward_arrays(const py::array& hidden, const std::string
   require(rows_of(pooled_gradient) == call.input.n, "pool",
           "pooled_gradient of " + std::to_string(call.input.n) + " rows", shape_of(pooled_gradient));
   Floats gradient({call.tokens, d});
-  PoolGradient job{call.input, pooled_gradient.data(), gradient.mutable_data(), 0, d, nullptr};
+  PoolGradient job{call.input, pooled_gradient.data(), gradient.mutable_data(), 0, d, false, nullptr};
   {
     const py::gil_scoped_release unlocked;
     std::memset(job.hidden_gradient, 0, call.tokens * d * sizeof(float));

@@ -395,7 +395,7 @@ struct BackwardRoom {
   Sides sides;
   Strip* strip;
   Weights* weights;      // (p): of pieces
-  float* row_panels;     // of a group of rows
+  float* row_panels;     // of all rows, group by group
   float* column_panels;  // of a block of columns
   float* scales;         // (p, kBlock)
   float* scale_sums;     // (p, kBlock)
@@ -420,12 +420,17 @@ void weigh_group(const ContrastBackward& whole, const Pieces& pieces, const Back
   }
 }
 
+std::size_t groups_of(std::size_t n) { return (n + kGroup - 1) / kGroup; }
+
+// Numbers of a group's panels.
+std::size_t group_floats(const Pieces& pieces) { return pieces.panels[pieces.count] * kPanel * kGroup; }
+
 BackwardRoom take_room(const Contrast& job, const Pieces& pieces, Scratch& scratch) {
   BackwardRoom room{};
   room.sides = take_sides(job, scratch);
   room.strip = scratch.take<Strip>(1);
   room.weights = scratch.take<Weights>(job.p);
-  room.row_panels = scratch.take<float>(pieces.panels[pieces.count] * kPanel * kGroup);
+  room.row_panels = scratch.take<float>(groups_of(job.n) * group_floats(pieces));
   room.column_panels = scratch.take<float>(pieces.panels[pieces.count] * kPanel * kBlock);
   room.scales = scratch.take<float>(kMaxPrefixes * kBlock);
   room.scale_sums = scratch.take<float>(kMaxPrefixes * kBlock);
@@ -443,9 +448,10 @@ void add_scale_sums(const ContrastBackward& whole, const Block& block, const flo
 }  // namespace
 
 std::size_t contrast_backward_scratch(const Contrast& job) {
-  const std::size_t panels = cut(job).panels[job.p] * kPanel;
+  const Pieces pieces = cut(job);
   return sides_bytes(job) + round_up(sizeof(Strip)) + round_up(job.p * sizeof(Weights)) +
-         round_up(panels * kGroup * 4) + round_up(panels * kBlock * 4) + 2 * round_up(kMaxPrefixes * kBlock * 4);
+         round_up(groups_of(job.n) * group_floats(pieces) * 4) + round_up(pieces.panels[job.p] * kPanel * kBlock * 4) +
+         2 * round_up(kMaxPrefixes * kBlock * 4);
 }
 
 void contrast_backward(const ContrastBackward& whole) {
@@ -453,6 +459,10 @@ void contrast_backward(const ContrastBackward& whole) {
   const Pieces pieces = cut(job);
   Scratch scratch{static_cast<char*>(whole.scratch)};
   const BackwardRoom room = take_room(job, pieces, scratch);
+  for (std::size_t group = 0; group < groups_of(job.n); ++group) {
+    const std::size_t row = group * kGroup, rows = job.n - row < kGroup ? job.n - row : kGroup;
+    pack_panels(job.rows + row * job.d, rows, kGroup, job.d, pieces, room.row_panels + group * group_floats(pieces));
+  }
   for (std::size_t first = 0; first < job.c; first += kBlock) {
     const Block block{first, job.c - first < kBlock ? job.c - first : kBlock};
     pack_columns(job, block, room.sides);
@@ -462,11 +472,10 @@ void contrast_backward(const ContrastBackward& whole) {
     for (std::size_t row = 0; row < job.n; row += kGroup) {
       const std::size_t rows = job.n - row < kGroup ? job.n - row : kGroup;
       weigh_group(whole, pieces, room, row, block, scales);
-      pack_panels(job.rows + row * job.d, rows, kGroup, job.d, pieces, room.row_panels);
       accumulate<kPitch, 1>(pieces, room.weights, room.column_panels, kBlock, block.count, rows, job.d,
                             whole.row_gradient + row * job.d);
-      accumulate<1, kPitch>(pieces, room.weights, room.row_panels, kGroup, rows, block.count, job.d,
-                            whole.column_gradient + first * job.d);
+      accumulate<1, kPitch>(pieces, room.weights, room.row_panels + row / kGroup * group_floats(pieces), kGroup, rows,
+                            block.count, job.d, whole.column_gradient + first * job.d);
     }
     add_scale_sums(whole, block, room.scale_sums);
   }

@@ -14,6 +14,7 @@
 #include "cuda/device/shared.h"
 #include "cuda/device/warp.h"
 #include "cuda/launch.h"
+#include "cuda/pooling/census.h"
 #include "cuda/shapes.h"
 #include "tessella/errors.h"
 
@@ -22,20 +23,11 @@ namespace tessella::cuda {
 namespace {
 
 constexpr int kColumns = 4;  // of a thread
-constexpr std::uint32_t kNone = 0xffffffffu;
 
 struct Sums {
   float plain[kColumns];
   float weighted[kColumns];
   float top[kColumns];
-};
-
-// What is known of a segment's tokens; kNone where none counts. Tokens are counted from the segment's first.
-struct Census {
-  std::uint32_t count;
-  std::uint32_t places;
-  std::uint32_t first;
-  std::uint32_t last;
 };
 
 struct PoolShared {
@@ -53,31 +45,6 @@ struct Work {
   int lanes;                // threads that share a token, a power of two
   bool packed;              // load_chunk may take columns packed
 };
-
-__device__ bool counts(const PoolInput& in, std::uint64_t token) { return in.mask == nullptr || in.mask[token] != 0; }
-
-// By the first warp.
-__device__ Census census_of(const PoolInput& in, const PoolSegment& segment) {
-  Census found{0, 0, kNone, kNone};
-  for (std::uint64_t token = segment.first + static_cast<unsigned>(lane_index()); token < segment.end; token += kWarp) {
-    if (!counts(in, token)) continue;
-    const auto place = static_cast<std::uint32_t>(token - segment.first);
-    found.first = min(found.first, place);
-    if (token < segment.begin) continue;
-    found.count += 1;
-    found.places += place + 1;
-    found.last = place;
-  }
-  found.count = warp_sum(found.count);
-  found.places = warp_sum(found.places);
-#pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    found.first = min(found.first, __shfl_xor_sync(kAllLanes, found.first, distance));
-    const std::uint32_t last = __shfl_xor_sync(kAllLanes, found.last, distance);
-    if (found.last == kNone || (last != kNone && last > found.last)) found.last = last;
-  }
-  return found;
-}
 
 __device__ void join(Sums& into, const Sums& other) {
 #pragma unroll
@@ -124,9 +91,9 @@ __device__ void finish_mode(const Work& work, PoolMode mode, const PoolSegment& 
              : mode == PoolMode::kMeanSqrt ? sums.plain[i] / sqrtf(count)
              : mode == PoolMode::kWeighted ? sums.weighted[i] / static_cast<float>(census.places)
                                            : sums.top[i];
-    if (place == kNone) out[i] = 0.0f;
+    if (place == kNoToken) out[i] = 0.0f;
   }
-  if (place == kNone || (mode != PoolMode::kCls && mode != PoolMode::kLast)) return;
+  if (place == kNoToken || (mode != PoolMode::kCls && mode != PoolMode::kLast)) return;
   const T* states = static_cast<const T*>(work.job.input.hidden);
   load_chunk(states + (segment.first + place) * work.job.input.d, column, work.width, work.packed, out);
 }

@@ -1,4 +1,4 @@
-// The pooling family on CUDA: the contract's forward kernel, in one launch.
+// The pooling family on CUDA: the contract's kernels, in one launch each.
 #pragma once
 
 #include "tessella/pooling.h"
@@ -10,5 +10,8 @@ namespace tessella::cuda {
 // Throws InvalidArgument beyond, CudaError when a launch is refused.
 void pooling_forward(const Pool& job);
 std::size_t pooling_scratch(const Pool& job);  // 0
+
+// Gradients are added to what is there, always in the same order. The limit of weighted_mean holds here, too.
+void pooling_backward(const PoolGradient& job);
 
 }  // namespace tessella::cuda

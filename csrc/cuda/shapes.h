@@ -84,7 +84,8 @@ constexpr int kMaxsimBlocks = 8;  // to be measured
 
 constexpr int kWalkBlocks = 24;  // walks of a multiprocessor at once, a warp each: as many as leave 80 registers
 
-constexpr int kPoolThreads = 256;               // a block a segment
+constexpr int kPoolThreads = 256;               // a block a segment, or kPoolLanes * 4 columns of its gradient
+constexpr int kPoolLanes = 8;                   // threads that share a token's gradient
 constexpr std::size_t kPoolMostFloats = 32768;  // of a segment in an A100's shared memory, beside the groups' sums
 
 constexpr int kMergeThreads = 256;   // a block a query

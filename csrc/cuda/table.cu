@@ -24,6 +24,7 @@ const Kernels& kernels() {
     made.contrast_backward_scratch = &contrast_backward_scratch;
     made.pooling_forward = &pooling_forward;
     made.pooling_scratch = &pooling_scratch;
+    made.pooling_backward = &pooling_backward;
     made.kmeans_assign = &kmeans_assign;
     made.kmeans_assign_scratch = &kmeans_assign_scratch;
     made.maxsim_score = &maxsim_score;

@@ -24,6 +24,7 @@ __all__: list[str] = [
     "kmeans_assign",
     "kmeans_assign_scratch",
     "maxsim_score",
+    "pooling_backward",
     "pooling_forward",
     "pq_encode",
     "pq_scan",
@@ -302,6 +303,16 @@ def maxsim_score(
 ) -> None:
     """
     Enqueue MaxSim over addresses of device memory; tessella._cuda_maxsim checks and calls it.
+    """
+
+def pooling_backward(
+    job: dict[str, typing.Any],
+    *,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Enqueue the gradient of the states, which is added to what is there.
     """
 
 def pooling_forward(

@@ -18,20 +18,10 @@ def pool(
 ) -> Any:  # fmt: skip
     """`ts.pool` of a tensor in CUDA memory; masks, cu_seqlens and spans (k, 3) are tensors there, too."""
     tensors = Tensors("pool")
-    torch = tensors.torch
-    assert torch is not None
-    kinds = {getattr(torch, name): i for i, name in enumerate(_KINDS)}
-    check(hidden.dtype in kinds, f"pool: expected hidden of {', '.join(_KINDS)}; got {hidden.dtype}")
     check(dtype in _OUT, f"pool: expected dtype 'float32', 'float16', 'int8' or 'binary'; got {dtype!r}")
-    flat = cu_seqlens is not None
-    expected = "(tokens, d) with cu_seqlens" if flat else "(n, t, d)"
-    check(hidden.ndim == (2 if flat else 3), f"pool: expected hidden of shape {expected}; got {tuple(hidden.shape)}")
-    states = tensors.take("hidden", hidden, _KINDS[kinds[hidden.dtype]], *hidden.shape)
-    d = hidden.shape[-1]
-    counted = None if mask is None else mask.to(hidden.device) != 0
-    if counted is not None:
-        check(counted.shape == hidden.shape[:-1], f"pool: expected mask of shape {tuple(hidden.shape[:-1])}")
-    segments = _segments(torch, states, counted, cu_seqlens, spans, instruction_lengths)
+    torch, d = tensors.torch, hidden.shape[-1]
+    assert torch is not None
+    job = _job(tensors, hidden, mask, modes, cu_seqlens, spans, instruction_lengths)
     weight: Any
     weight, bias = (None, None) if dense is None else dense
     if weight is not None:
@@ -42,19 +32,56 @@ def pool(
     kept = most if dim is None else int(dim)
     check(1 <= kept <= most, f"pool: expected dim from 1 to {most}; got {kept}")
     width = kept if weight is not None else len(modes) * kept
-    out = tensors.empty(_OUT[dtype], len(segments), (width + 7) // 8 if dtype == "binary" else width)
+    rows = len(job["segments"])
+    out = tensors.empty(_OUT[dtype], rows, (width + 7) // 8 if dtype == "binary" else width)
     scales = torch.as_tensor(scale, dtype=torch.float32, device=hidden.device).expand(width).contiguous()
-    bytes_of_mask = None if counted is None else counted.reshape(-1).to(torch.uint8)
-    cuda_module("pool").pooling_forward(
-        {
-            "hidden": states.data_ptr(), "kind": kinds[hidden.dtype], "d": d, "mask": _address(bytes_of_mask),
-            "segments": segments.data_ptr(), "n": len(segments), "modes": [_MODES.index(mode) for mode in modes],
-            "weight": _address(weight), "bias": _address(bias), "dim": kept, "normalize": normalize,
-            "out_type": list(_OUT).index(dtype), "scale": scales.data_ptr(), "out": out.data_ptr(),
-        },
-        **tensors.where(),
-    )  # fmt: skip
+    job |= {"weight": weight, "bias": bias, "scale": scales, "out": out}
+    numbers = {"dim": kept, "normalize": normalize, "out_type": list(_OUT).index(dtype)}
+    cuda_module("pool").pooling_forward(_addresses(job) | numbers, **tensors.where())
     return out
+
+
+def backward(
+    gradient: Any, hidden: Any, mask: Any, *, modes: Sequence[str], cu_seqlens: Any, spans: Any,
+    instruction_lengths: Any,
+) -> Any:  # fmt: skip
+    """Gradient of `hidden` in float32, given that of the pooled numbers (n, modes * d), float32."""
+    tensors = Tensors("pool")
+    job = _job(tensors, hidden, mask, modes, cu_seqlens, spans, instruction_lengths)
+    rows, width = len(job["segments"]), len(modes) * hidden.shape[-1]
+    job["pooled_gradient"] = tensors.take("gradient", gradient, "float32", rows, width)
+    job["hidden_gradient"] = made = tensors.empty("float32", *hidden.shape).zero_()
+    # spans may share tokens; sequences do not
+    cuda_module("pool").pooling_backward(_addresses(job) | {"disjoint": spans is None}, **tensors.where())
+    return made
+
+
+def _job(
+    tensors: Tensors, hidden: Any, mask: Any, modes: Sequence[str], cu_seqlens: Any, spans: Any, skip: Any
+) -> dict[str, Any]:
+    """What both directions are told: tensors, which have to live until the work is enqueued, and numbers."""
+    torch = tensors.torch
+    assert torch is not None
+    kinds = {getattr(torch, name): i for i, name in enumerate(_KINDS)}
+    check(hidden.dtype in kinds, f"pool: expected hidden of {', '.join(_KINDS)}; got {hidden.dtype}")
+    flat = cu_seqlens is not None
+    expected = "(tokens, d) with cu_seqlens" if flat else "(n, t, d)"
+    check(hidden.ndim == (2 if flat else 3), f"pool: expected hidden of shape {expected}; got {tuple(hidden.shape)}")
+    states = tensors.take("hidden", hidden, _KINDS[kinds[hidden.dtype]], *hidden.shape)
+    counted = None if mask is None else mask.to(hidden.device) != 0
+    if counted is not None:
+        check(counted.shape == hidden.shape[:-1], f"pool: expected mask of shape {tuple(hidden.shape[:-1])}")
+    segments = _segments(torch, states, counted, cu_seqlens, spans, skip)
+    return {
+        "hidden": states, "kind": kinds[hidden.dtype], "d": hidden.shape[-1],
+        "mask": None if counted is None else counted.reshape(-1).to(torch.uint8), "segments": segments,
+        "n": len(segments), "modes": [_MODES.index(mode) for mode in modes],
+    }  # fmt: skip
+
+
+def _addresses(job: dict[str, Any]) -> dict[str, Any]:
+    """The job with tensors as addresses, 0 where there is none."""
+    return {name: each if isinstance(each, (int, list)) else _address(each) for name, each in job.items()}
 
 
 def _address(x: Any) -> int:

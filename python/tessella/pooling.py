@@ -60,8 +60,8 @@ def pool(
         (n, width) in the kind of `hidden`, width being modes * dim, or dim of the projection; binary: (n, width / 8
         rounded up) uint8. A text without tokens gives zeros.
 
-    A torch tensor that asks for a gradient gets one, through the custom operator of `tessella.pooling_op` (CPU); the
-    result is then float32. In CUDA memory everything is a tensor there, spans (k, 3).
+    A torch tensor that asks for a gradient gets one, through the custom operator of `tessella.pooling_op`; the result
+    is then float32. In CUDA memory everything is a tensor there, spans (k, 3).
 
     Cost: one reading of the tokens that count; padding is not read.
 

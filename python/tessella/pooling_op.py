@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tessella import _core
+from tessella import _core, _cuda_pooling
 from tessella._backend import get_num_threads
 from tessella.errors import InvalidArgument
 from tessella.pooling import flatten, mode_list
@@ -57,6 +57,12 @@ def pooled(
     modes: str,
 ) -> Tensor:
     """Pooled numbers (n, modes * d) in float32, neither truncated nor normalised; modes are joined by commas."""
+    if hidden.device.type == "cuda":
+        on_device: Tensor = _cuda_pooling.pool(
+            hidden, mask, modes=modes.split(","), normalize=False, dim=None, dtype="float32", cu_seqlens=cu_seqlens,
+            spans=spans, instruction_lengths=instruction_lengths, dense=None, scale=127.0,
+        )  # fmt: skip
+        return on_device
     states = flatten(hidden, mask, cu_seqlens, spans, instruction_lengths)
     found = _core.pooling_forward(
         states.array, kind=states.kind, segments=states.segments, mask=states.mask, modes=modes.split(","),
@@ -77,6 +83,12 @@ def pooled_backward(
     modes: str,
 ) -> Tensor:
     """Gradient of `hidden`, in its type."""
+    if hidden.device.type == "cuda":
+        on_device: Tensor = _cuda_pooling.backward(
+            gradient.float(), hidden, mask, modes=modes.split(","), cu_seqlens=cu_seqlens, spans=spans,
+            instruction_lengths=instruction_lengths,
+        )  # fmt: skip
+        return on_device.to(hidden.dtype)
     states = flatten(hidden, mask, cu_seqlens, spans, instruction_lengths)
     found = _core.pooling_backward(
         states.array, kind=states.kind, segments=states.segments, mask=states.mask, modes=modes.split(","),

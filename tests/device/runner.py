@@ -126,6 +126,22 @@ class PoolingRunner(Runner):
         out: Array = found.cpu().numpy()
         return out
 
+    def gradient(self, hidden: Array, mask: Array, segments: Array, modes: tuple[str, ...], pooled: Array) -> Array:
+        """Segments are the rows, or as many of each row one after the other as there are spans."""
+        ends, each = segments.astype("int64"), len(segments) // len(hidden)
+        skip = ends[:, 1] - ends[:, 0] if each == 1 else None
+        spans = None if each == 1 else ends.copy()
+        if spans is not None:
+            spans[:, 0] = range(len(spans))
+            spans[:, 0] //= each
+            spans[:, 1:] = ends[:, [0, 2]] - hidden.shape[1] * spans[:, :1]
+        states, counted, skipped, cut, given = self.put(hidden, mask, skip, spans, pooled)
+        found = self.door.backward(
+            given, states, counted, modes=modes, cu_seqlens=None, spans=cut, instruction_lengths=skipped
+        )
+        gradient: Array = found.cpu().numpy()
+        return gradient
+
 
 class RabitqRunner(Runner):
     def encode(self, residuals: Array) -> tuple[Array, Array]:

@@ -25,4 +25,24 @@ int simt_pooling_forward(const void* hidden, std::size_t kind, std::size_t d, co
   });
 }
 
+int simt_pooling_backward(const void* hidden, std::size_t kind, std::size_t d, const std::uint8_t* mask,
+                          const tessella::PoolSegment* segments, std::size_t n, const std::uint8_t* modes,
+                          std::size_t m, const float* pooled_gradient, std::size_t first_column, std::size_t columns,
+                          std::size_t disjoint, float* hidden_gradient, char* error) {
+  return simt::guarded(error, [&] {
+    tessella::PoolGradient job{};
+    job.input = {hidden,
+                 static_cast<tessella::ScalarType>(kind),
+                 d,
+                 mask,
+                 segments,
+                 n,
+                 reinterpret_cast<const tessella::PoolMode*>(modes),
+                 m};
+    job.pooled_gradient = pooled_gradient, job.hidden_gradient = hidden_gradient;
+    job.first_column = first_column, job.columns = columns, job.disjoint = disjoint != 0;
+    tessella::cuda::pooling_backward(job);
+  });
+}
+
 }  // extern "C"

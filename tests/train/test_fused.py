@@ -59,6 +59,21 @@ def test_equals_the_definition(rules: dict[str, Any], mined: bool) -> None:
         assert torch.allclose(ours.double(), theirs, rtol=0, atol=1e-5 * theirs.abs().max().item() + 1e-6)
 
 
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_gradients_keep_their_digits_where_the_positive_is_nearly_certain(noise: float) -> None:
+    """One less the positive's probability would leave a few digits of the gradient."""
+    torch.manual_seed(0)
+    query = torch.randn(300, 64)
+    leaves = [query, query + noise * torch.randn(300, 64)]
+    gradients = []
+    for call, kind in ((fused.info_nce, torch.float32), (plain.info_nce, torch.float64)):
+        sides = [each.to(kind).requires_grad_() for each in leaves]
+        loss = call(plain.Triple(*sides), 20.0, plain.Contrast(), plain.Ids())
+        gradients.append(torch.autograd.grad(loss, sides))
+    for ours, theirs in zip(*gradients, strict=True):
+        assert (ours.double() - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
 def test_rows_without_negatives_have_no_loss_and_no_gradient() -> None:
     query = torch.randn(4, 8, requires_grad=True)
     ids = plain.Ids(positive=torch.zeros(4, dtype=torch.int64))

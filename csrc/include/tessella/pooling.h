@@ -75,6 +75,7 @@ struct PoolGradient {
   float* hidden_gradient;        // (tokens, d) in and out
   std::size_t first_column;
   std::size_t columns;
+  bool disjoint;  // no token is in two segments: the CUDA kernel takes them side by side, else one after the other
   void* stream;
 };
 

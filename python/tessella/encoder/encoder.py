@@ -86,6 +86,7 @@ class Encoder:
         device: str = "cpu",
         weights: str = "float32",
         max_tokens: int | None = None,
+        layers: int | None = None,
         download: bool = False,
     ) -> Encoder:
         """Reads a model folder: of sentence-transformers, plain Hugging Face, or model2vec.
@@ -96,6 +97,8 @@ class Encoder:
             device: `cpu`, `cuda`, `cuda:1`, ….
             weights: the type the model computes in: float32, float16 or bfloat16.
             max_tokens: where to cut texts, if earlier than the model does.
+            layers: keep so many of the transformer's layers, the first ones; of a model that was trained so
+                (`losses.Matryoshka2D`, `losses.Starbucks`).
             download: whether a model that is not here may be fetched from the hub.
 
         A damaged folder is a FormatError, a missing package an ImportError that names the extra. Cost: reading the
@@ -108,7 +111,9 @@ class Encoder:
         from tessella.encoder import head
 
         kind = getattr(torch, weights)
-        backbone = _backbone(described, device, kind)
+        if layers is not None:
+            _natural(layers, "layers", "load")
+        backbone = _backbone(described, device, kind, layers)
         made = cls(backbone, head.load(described.head, kind).to(device), described)
         if max_tokens is not None:
             _natural(max_tokens, "max_tokens", "load")
@@ -348,10 +353,14 @@ class Encoder:
     def embed(self, texts: Sequence[str], *, prompt: str | None = None, dim: int | None = None) -> torch.Tensor:
         """Vectors as a torch tensor that carries gradients: one pass over all the texts together, for training."""
 
+        from tessella.encoder.head import headed
+        from tessella.encoder.pooling import pool
+
         rows = _strings(texts, "embed")
         output: Output = self._output(dim, "float32", None, "embed")
         ids, skip = self._ids(rows, prompt or "")
-        return output.vectors(self._pooled(self.backbone(ids), [len(each) for each in ids], skip))
+        pooled = pool(self.backbone(ids), [len(each) for each in ids], self.pooling.modes, skip)
+        return output.vectors(headed(self._body, pooled))
 
     # ---- behind the door
 
@@ -361,7 +370,7 @@ class Encoder:
         ids, skip = self._ids(texts, prefix)
         made[[i for i, each in enumerate(ids) if not each]] = 0
         for places, states in self._states(ids, budget):
-            made[places] = output.finished(self._pooled(states, [len(ids[i]) for i in places], skip))
+            made[places] = self._finished(states, [len(ids[i]) for i in places], skip, output)
             done(len(places))
         done(sum(not each for each in ids))
 
@@ -371,12 +380,19 @@ class Encoder:
             with torch.inference_mode():
                 yield places, self.backbone([ids[i] for i in places])
 
-    def _pooled(self, states: torch.Tensor, lengths: Sequence[int], skip: int) -> torch.Tensor:
-        from tessella.encoder.pooling import pool
+    def _finished(self, states: torch.Tensor, lengths: Sequence[int], skip: int, output: Output) -> Array:
+        """What is asked for: in one pass over the states, where the head is a linear map or nothing."""
+        from tessella.encoder import pooling
+        from tessella.encoder.head import dense_of, fits_one_pass, headed
 
-        vectors = pool(states, lengths, self.pooling.modes, skip)
-        made: torch.Tensor = self._body(vectors.to(states.dtype))
-        return made
+        modes = self.pooling.modes
+        dense = dense_of(self._body)
+        by_mode = len(modes) > 1 and dense is None  # tessella.pool would cut each mode by itself
+        whole = not by_mode or output.dim == self.dim
+        if fits_one_pass(self._body) and whole and pooling.fused(states) and pooling.one_pass(modes, skip):
+            options = output.options() | ({"dim": None} if by_mode else {})
+            return pooling.finished(states, lengths, modes, skip, dense=dense, **options)
+        return output.finished(headed(self._body, pooling.pool(states, lengths, modes, skip)))
 
     def _ids(self, texts: Sequence[str], prefix: str) -> tuple[list[Ids], int]:
         """Token ids, and how many of them at the start are an instruction that is not pooled."""
@@ -389,7 +405,8 @@ class Encoder:
     ) -> tuple[torch.Tensor, list[tuple[int, int]]]:
         """Vectors of one text's chunks, and their characters."""
         torch = require("torch")
-        from tessella.encoder.pooling import pool
+        from tessella.encoder.head import headed
+        from tessella.encoder.pooling import of_spans
 
         tokens = self.backbone.tokens
         ids, characters = tokens.whole(text)
@@ -401,15 +418,16 @@ class Encoder:
         rows = [before + ids[each.start : each.stop] + after for each in covered]
         vectors: dict[tuple[int, int], Any] = {}
         for places, states in self._states(rows, budget):
-            starts = np.cumsum([0, *(len(rows[i]) for i in places)])
-            for start, window in zip(starts, (covered[i] for i in places), strict=False):
-                for first, last in window.chunks:
-                    at = int(start) + len(before) - window.start
-                    vectors[first, last] = pool(states[at + first : at + last], [last - first], self.pooling.modes)
+            held = [(i, covered[place], chunk) for i, place in enumerate(places) for chunk in covered[place].chunks]
+            shifts = [len(before) - window.start for _, window, _ in held]
+            inside = [(i, by + first, by + last) for by, (i, _, (first, last)) in zip(shifts, held, strict=True)]
+            with torch.inference_mode():
+                pooled = of_spans(states, [len(rows[i]) for i in places], self.pooling.modes, np.array(inside))
+            vectors.update(zip((chunk for _, _, chunk in held), pooled, strict=True))
         with torch.inference_mode():
             found = [vectors[key] for key in sorted(vectors)]
-            joined = torch.cat(found) if found else torch.zeros(0, self.backbone.dim * len(self.pooling.modes))
-            made = self._body(joined.to(self.device))
+            joined = torch.stack(found) if found else torch.zeros(0, self.backbone.dim * len(self.pooling.modes))
+            made = headed(self._body, joined.to(self.device))
         return made, [(characters[first][0], characters[last - 1][1]) for first, last in sorted(vectors)]
 
     def _stream(
@@ -475,17 +493,21 @@ class Encoder:
         return BUDGET["cpu" if self.device == "cpu" else "cuda"]
 
 
-def _backbone(described: folder.Description, device: str, weights: torch.dtype) -> Transformer | Static:
+def _backbone(
+    described: folder.Description, device: str, weights: torch.dtype, layers: int | None
+) -> Transformer | Static:
     require("tokenizers")
     require("safetensors")
     if described.static:
         from tessella.encoder.static import Static
 
+        if layers is not None:
+            raise InvalidArgument(f"load: expected layers of a transformer; {described.path} has static embeddings")
         return Static.load(described, device, weights)
     require("transformers")
     from tessella.encoder.transformer import Transformer
 
-    return Transformer.load(described, device, weights)
+    return Transformer.load(described, device, weights, layers)
 
 
 def _strings(texts: object, operation: str) -> list[str]:

@@ -79,6 +79,27 @@ def without_last_normalize(head: torch.nn.Sequential) -> torch.nn.Sequential:
     return head[:-1] if len(head) and isinstance(head[-1], Normalize) else head
 
 
+def headed(head: torch.nn.Sequential, vectors: torch.Tensor) -> torch.Tensor:
+    """What the head makes of pooled vectors, computed in the type of its weights."""
+    weight = next(head.parameters(), vectors)
+    made: torch.Tensor = head(vectors.to(weight.dtype))
+    return made
+
+
+def fits_one_pass(body: torch.nn.Sequential) -> bool:
+    """Whether `tessella.pool` does what these modules do: none, or one linear map in float32."""
+    return len(body) == 0 or dense_of(body) is not None
+
+
+def dense_of(body: torch.nn.Sequential) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """Weight and bias of the one linear map that the modules are, if they are one."""
+    only = body[0] if len(body) == 1 else None
+    if not isinstance(only, Dense) or only.use_residual or not isinstance(only.activation, torch.nn.Identity):
+        return None
+    linear = only.linear
+    return (linear.weight.detach(), linear.bias) if linear.weight.dtype == torch.float32 else None
+
+
 def entries(head: torch.nn.Sequential) -> Iterator[tuple[str, dict[str, Any], torch.nn.Module]]:
     """Kind, configuration as sentence-transformers writes it, and module, of each layer."""
     for module in head:

@@ -29,6 +29,11 @@ class Output:
         kind: type[np.generic] = np.uint8 if self.dtype == "binary" else np.dtype(self.dtype).type
         return np.empty((n, -(-self.dim // 8) if self.dtype == "binary" else self.dim), kind)
 
+    def options(self) -> dict[str, Any]:
+        """The same as arguments of `tessella.pool`."""
+        scale = {} if self.step is None else {"scale": 1 / np.float32(self.step)}
+        return {"dim": self.dim, "dtype": self.dtype, "normalize": self.normalize, **scale}
+
     def vectors(self, x: torch.Tensor) -> torch.Tensor:
         """Rows (n, d) cut to `dim` and, where asked for, of length 1; float32."""
         x = x[:, : self.dim].float()

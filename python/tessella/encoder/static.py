@@ -18,6 +18,7 @@ class Static(torch.nn.Module):
     """A row of the table for each token; what stands for a transformer's states."""
 
     flat = True
+    depth = 1
 
     def __init__(self, table: torch.Tensor, tokenizer: Any, described: Description) -> None:
         super().__init__()
@@ -52,6 +53,10 @@ class Static(torch.nn.Module):
         row = torch.tensor(list(chain.from_iterable(batch)), device=self.table.weight.device)
         states: torch.Tensor = self.table(row)
         return states
+
+    def layers(self, batch: Sequence[Ids]) -> Sequence[torch.Tensor]:
+        """The same, as of a transformer of one layer."""
+        return [self(batch)]
 
 
 def _table(stored: dict[str, torch.Tensor], path: object) -> torch.Tensor:

@@ -30,7 +30,8 @@ class Config:
         clip: greatest length of the gradient; None leaves it.
         precision: "float32"; "bfloat16" or "float16" compute the model under autocast, the loss in float32 still.
         tasks: "same": a step's rows are of one task; "balanced": of each task alike.
-        prompts: for each column, what is put before its texts.
+        prompts: for each column, what is put before its texts; an Encoder pools it as its folder says.
+        layers: an Encoder gives a vector for each of its layers, (n, layers, d), for Matryoshka2D and Starbucks.
         average: decay of a moving average of the weights (`Trainer.average`), for instance 0.999.
         evaluate_every, save_every: steps between; None never.
         seed: of all that is drawn.
@@ -47,6 +48,7 @@ class Config:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     tasks: Literal["same", "balanced"] = "same"
     prompts: Mapping[str, str] = field(default_factory=dict)
+    layers: bool = False
     average: float | None = None
     evaluate_every: int | None = None
     save_every: int | None = None

@@ -1,4 +1,6 @@
-"""InfoNCE and its kin as a plain composition of torch operations: the definition that fused kernels answer to.
+"""Contrastive and pairwise losses as a plain composition of torch operations: what fused forms answer to.
+
+InfoNCE and its kin:
 
     L_i = -w_i * log( e^(z_ii) / (e^(z_ii) + sum over kept j of e^(z_ij)) ),   z_ij = f(s_ij) * scale_i + a * sg(s_ij)
 
@@ -16,6 +18,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tessella.errors import InvalidArgument
 
@@ -233,3 +236,17 @@ def _rows(logits: Tensor, contrast: Contrast, weight: Tensor | None) -> Tensor:
     if contrast.focal:
         losses = losses * (-torch.expm1(-losses.detach())).clamp_min(0) ** contrast.focal
     return (losses if weight is None else losses * weight).mean()
+
+
+def cosent(scores: Tensor, labels: Tensor) -> Tensor:
+    """log(1 + sum over label_a > label_b of e^(s_b - s_a)) of scores (n,) and labels (n,)."""
+    differences = scores - scores[:, None]  # [a, b]: s_b - s_a
+    wrong = differences.masked_fill(labels[:, None] <= labels, -torch.inf).flatten()
+    return torch.cat([wrong.new_zeros(1), wrong]).logsumexp(0)
+
+
+def rank_net(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean over label_a > label_b of a list of log(1 + e^(s_b - s_a)) of scores and labels (n, k); -inf: no label."""
+    above = (labels[:, :, None] > labels[:, None]) & (labels[:, None] > -torch.inf)  # [list, a, b]
+    losses = functional.softplus(scores[:, None] - scores[:, :, None])
+    return (losses * above).sum() / above.sum().clamp_min(1)

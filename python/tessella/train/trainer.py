@@ -16,7 +16,7 @@ from tessella.train.batches import Batches
 from tessella.train.cache import Embedded, RandomState, without_graph
 from tessella.train.columns import Columns
 from tessella.train.config import Config
-from tessella.train.encoders import as_module
+from tessella.train.encoders import Prompted, as_module
 from tessella.train.losses import Loss
 from tessella.train.losses._loss import parameters_of
 from tessella.train.merge import Average
@@ -58,7 +58,8 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         folder: str | Path | None = None,
     ) -> None:
-        self.given, self.model, self.config = model, as_module(model), config or Config()
+        self.given, self.config = model, config or Config()
+        self.model = as_module(model, layers=self.config.layers)
         self.evaluate, self.guide = evaluate, guide
         self.callbacks, self.folder = list(callbacks), None if folder is None else Path(folder)
         if self.config.save_every and self.folder is None:
@@ -240,9 +241,9 @@ def prompted(columns: Columns, prompts: Mapping[str, str]) -> dict[str, Any]:
     """Texts with the prompt of their column before them."""
 
     def put(prompt: str, texts: Any) -> Any:
-        return prompt + texts if isinstance(texts, str) else [put(prompt, each) for each in texts]
+        return Prompted(prompt, texts) if isinstance(texts, str) else [put(prompt, each) for each in texts]
 
-    return {name: put(prompts.get(name, ""), each) for name, each in columns.texts.items()}
+    return {name: put(prompts[name], each) if prompts.get(name) else each for name, each in columns.texts.items()}
 
 
 @contextmanager

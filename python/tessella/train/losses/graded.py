@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tessella.errors import InvalidArgument
+from tessella.train import pairwise
 from tessella.train.losses._loss import Loss
 from tessella.train.losses.contrast import check_negative, check_pair
 
@@ -23,7 +24,7 @@ class CoSENT(Loss):
     | query, positive | (n, d) | the two texts of a pair |
     | score | (n,) | the label of each pair: only its order counts |
 
-    Requirements: two different labels in a batch; without them the loss is 0. Cost: n^2 differences.
+    Requirements: two different labels in a batch; without them the loss is 0. Cost: a sort of the labels.
 
     >>> import torch
     >>> from tessella.train.losses import CoSENT
@@ -42,10 +43,7 @@ class CoSENT(Loss):
         check_pair(query, positive, "CoSENT")
         if score.shape != query.shape[:1]:
             raise InvalidArgument(f"CoSENT: expected score of shape ({len(query)},); got {tuple(score.shape)}")
-        scaled = functional.cosine_similarity(query, positive) / self.temperature
-        differences = scaled - scaled[:, None]  # [a, b]: s_b - s_a
-        wrong = differences.masked_fill(score[:, None] <= score, -torch.inf).flatten()
-        return torch.cat([wrong.new_zeros(1), wrong]).logsumexp(0)
+        return pairwise.cosent(functional.cosine_similarity(query, positive) / self.temperature, score)
 
 
 class RankNet(Loss):
@@ -59,7 +57,8 @@ class RankNet(Loss):
     | negative | (n, k, d) | the documents of each list, best or not |
     | score | (n, k) | their labels; minus infinity for a place that is empty |
 
-    Requirements: pairs of different labels; without them the loss is 0. E2Rank adds twice this to InfoNCE.
+    Requirements: pairs of different labels; without them the loss is 0. E2Rank adds twice this to InfoNCE. Cost: the
+    n * k^2 terms, which are not kept.
 
     >>> import torch
     >>> from tessella.train.losses import RankNet
@@ -77,10 +76,8 @@ class RankNet(Loss):
         if score.shape != negative.shape[:2]:
             expected = tuple(negative.shape[:2])
             raise InvalidArgument(f"RankNet: expected score of shape {expected}; got {tuple(score.shape)}")
-        similarity = self.scale_by * functional.cosine_similarity(query[:, None], negative, dim=-1)
-        above = (score[:, :, None] > score[:, None]) & (score[:, None] > -torch.inf)  # [list, a, b]
-        losses = functional.softplus(similarity[:, None] - similarity[:, :, None])
-        return (losses * above).sum() / above.sum().clamp_min(1)
+        scores = self.scale_by * functional.cosine_similarity(query[:, None], negative, dim=-1)
+        return pairwise.rank_net(scores, score)
 
 
 class Triplet(Loss):
