@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <map>
 #include <unordered_map>
 #include <utility>
 
 #include "common/buffer.h"
 #include "common/parallel.h"
+#include "index/copied_rows.h"
+#include "index/row_filter.h"
 #include "index/selection.h"
 
 namespace tessella {
@@ -144,13 +147,27 @@ struct Same {
   std::vector<std::size_t> queries;
 };
 
-std::map<std::pair<Way, std::size_t>, Same> by_plan(const SearchRequest& request, const Ground& ground) {
+// What the planner goes by; a filter that should keep copies of its rows makes them here.
+Matches matches_of(const RowBitmap& allowed, const SearchRequest& request, const RowScorer& scorer, const IdMap& ids,
+                   const Ground& ground) {
+  if (allowed.all()) return ground.rows;
+  RowFilter* filter = allowed.filter;
+  if (filter == nullptr) return allowed.count;
+  const bool copies = filter->wants_copies() && std::isfinite(ground.copied);
+  if (copies) filter->copies(request.state, [&] { return copy_rows(scorer.rows(), allowed, ids); });
+  if (!std::isfinite(ground.run)) return {allowed.count, copies};
+  const RowFilter::Spread& spread = filter->spread();
+  return {allowed.count, copies, spread.blocks, spread.runs};
+}
+
+std::map<std::pair<Way, std::size_t>, Same> by_plan(const SearchRequest& request, const RowScorer& scorer,
+                                                    const IdMap& ids, const Ground& ground) {
   std::map<std::pair<Way, std::size_t>, Same> groups;
   Plan plan;
   for (std::size_t q = 0; q < request.nq; ++q) {
     const RowBitmap allowed = request.bitmap(q);
     if (q == 0 || request.allowed.size() != 1) {
-      plan = plan_for(ground, request.k, allowed.all() ? ground.rows : allowed.count);
+      plan = plan_for(ground, request.k, matches_of(allowed, request, scorer, ids, ground));
     }
     if (request.plans != nullptr) request.plans[q] = plan;
     Same& same = groups[{plan.way, plan.effort}];
@@ -222,12 +239,14 @@ CandidateLists search_filtered(const SearchRequest& request, const RowScorer& sc
     add_counts(request.counts, part.counts());
   };
   std::vector<std::size_t> gathered;
-  for (const auto& [kind, same] : by_plan(request, ground)) {
+  for (const auto& [kind, same] : by_plan(request, scorer, ids, ground)) {
     if (same.plan.way == Way::kGather) {
       gathered.insert(gathered.end(), same.queries.begin(), same.queries.end());
       continue;
     }
-    take(same.queries, [&](const SearchRequest& part) { return run(part, same.plan); });
+    take(same.queries, [&](const SearchRequest& part) {
+      return same.plan.way == Way::kCopies ? scan_copies(part, scorer, ids) : run(part, same.plan);
+    });
     for (const std::size_t q : same.queries) {
       if (lists[q].size() < std::min(request.k, request.bitmap(q).count)) gathered.push_back(q);
     }
