@@ -2,7 +2,8 @@
 
 Stages, each of which can be run by itself: `found` (what ours find under every filter), `tune` (the least effort at
 which each peer finds the recall; nothing is timed), `time` (ours at their defaults and peers at those efforts),
-`report` (all that was timed so far, and the ratios), `regret` (the planner beside each fixed plan) and `mixed` (W15).
+`report` (all that was timed so far, and the ratios), `regret` (the planner beside each fixed plan), `costs` (what the
+planner's steps cost here), `kept` (filters that are new, kept and materialised) and `mixed` (W15).
 Indexes, efforts and times are kept in `--store`.
 """
 
@@ -19,11 +20,11 @@ import numpy as np
 import tessella as ts
 from bench import machine
 from bench.datasets import data_folder, unit
-from bench.filtered import mixed, ours, peers, report, runs
+from bench.filtered import costs, kept, mixed, ours, peers, report, runs
 from bench.filtered.truth import Truths, check_truth, local_share, share_found, truth_of
 from bench.filtered.workloads import Debian, Floats, Workload, made, made_data
 
-STAGES = ("found", "tune", "time", "report", "regret", "mixed")
+STAGES = ("found", "tune", "time", "report", "regret", "costs", "kept", "mixed")
 
 
 def say(text: str) -> None:
@@ -36,7 +37,7 @@ class Run:
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
         name = "debian" if chosen.made is None else f"made{chosen.made}"
-        self.kept = peers.Built(Path(chosen.store), name, chosen.build_threads)
+        self.built = peers.Built(Path(chosen.store), name, chosen.build_threads)
         self.debian: Debian | None = None
         self.x: Floats
         self.known: Floats  # queries for calibration, asked nowhere else
@@ -47,7 +48,7 @@ class Run:
             self.x, workloads = self.debian.x, list(self.debian.all())
             self.known = unit(np.load(folder / "query_embeddings.npy")[1000:2000])
         else:
-            data = made_data(chosen.made, self.kept.folder)
+            data = made_data(chosen.made, self.built.folder)
             self.x, workloads = data.base, list(made(data, 500))
             self.known = data.queries[500:]
         self.exact = ts.Index("Flat", dim=self.x.shape[1], metric="ip")
@@ -56,7 +57,7 @@ class Run:
         self.common = {"dataset": name, "n": len(self.x), "d": self.x.shape[1], "k": 10, "recall_wanted": ours.RECALL}
 
     def cases(self, queries: int) -> list[runs.Case]:
-        known = Truths(self.kept.folder / f"{self.kept.name}-truth-{queries}.npz")
+        known = Truths(self.built.folder / f"{self.built.name}-truth-{queries}.npz")
         cases = []
         for workload in self.workloads:
             some = workload.first(queries)
@@ -78,7 +79,7 @@ class Run:
         rows: list[dict[str, Any]] = []
         cases = self.cases(self.chosen.queries)
         near = {case.workload.name: local_share(self.exact, case.workload) for case in cases}
-        for entry in ours.entries(self.x, self.known, self.kept, self.wanted):
+        for entry in ours.entries(self.x, self.known, self.built, self.wanted):
             say(f"{entry.name}: {entry.nbytes / self.x.nbytes:.3f} of the float32 bytes")
             for case in cases:
                 w = case.workload
@@ -91,16 +92,16 @@ class Run:
         self.save("found", rows)
 
     def settings(self) -> runs.Settings:
-        return runs.Settings.read(self.kept.folder / f"{self.kept.name}-settings.json")
+        return runs.Settings.read(self.built.folder / f"{self.built.name}-settings.json")
 
     def tune(self) -> None:
         limit = 10_000.0 if len(self.x) < 200_000 else 60_000.0
-        entries = peers.all_peers(self.x, self.kept, self.wanted, say)
+        entries = peers.all_peers(self.x, self.built, self.wanted, say)
         runs.tune(self.x, entries, self.cases(self.chosen.speed), ours.RECALL, limit, self.settings(), say)
 
     @property
     def times(self) -> Path:
-        return self.kept.folder / f"{self.kept.name}-times.json"
+        return self.built.folder / f"{self.built.name}-times.json"
 
     def time(self) -> None:
         settings = self.settings()
@@ -113,8 +114,8 @@ class Run:
         def keep() -> None:
             self.times.write_text(json.dumps(both, indent=1))
 
-        runs.timed(ours.entries(self.x, self.known, self.kept, self.wanted), cases, None, mine, keep, say)
-        runs.timed(peers.all_peers(self.x, self.kept, self.wanted, say), cases, settings, theirs, keep, say)
+        runs.timed(ours.entries(self.x, self.known, self.built, self.wanted), cases, None, mine, keep, say)
+        runs.timed(peers.all_peers(self.x, self.built, self.wanted, say), cases, settings, theirs, keep, say)
 
     def report(self) -> None:
         both: dict[str, runs.Times] = json.loads(self.times.read_text())
@@ -134,13 +135,29 @@ class Run:
 
     def regret(self) -> None:
         cases = self.cases(self.chosen.speed)
-        for spec, entries in ours.forced(self.x, self.known, self.kept, self.wanted):
+        for spec, entries in ours.forced(self.x, self.known, self.built, self.wanted):
             ratios, times = runs.regrets(self.x, entries, cases, ours.RECALL)
             total = runs.summary(ratios.values())
             print(f"{spec}: regret mean {total['mean']:.3f}, p95 {total['p95']:.3f}, worst {total['worst']:.2f}")
             for name, ratio in sorted(ratios.items(), key=lambda item: -item[1])[:8]:
                 print(f"  {name:14} {ratio:.2f}  " + ", ".join(f"{k} {v:.1f}" for k, v in times[name].items()))
             self.save("regret", [{"index": spec, "regret": total, "ratios": ratios, "us": times}])
+
+    def costs(self) -> None:
+        for spec in filter(self.wanted, ours.specs(len(self.x))):
+            steps = costs.measured(ours.index_of(spec, self.x, self.known, self.built), self.known[:32])
+            print(f"{spec}: " + ", ".join(f"{step} {ns:,.1f} ns" for step, ns in steps.items()))
+            self.save("costs", [{"index": spec, "ns": {step: round(ns, 2) for step, ns in steps.items()}}])
+
+    def kept(self) -> None:
+        rows: list[dict[str, Any]] = []
+        for spec in filter(self.wanted, ours.specs(len(self.x))):
+            index = ours.index_of(spec, self.x, self.known, self.built)
+            for case in self.cases(self.chosen.speed):
+                if "twin" not in case.workload.name and not case.workload.free:
+                    rows += [{"index": spec} | row for row in kept.measured(index, self.x, case)]
+        print(kept.table(sorted(rows, key=lambda row: row["workload"])))
+        self.save("kept", rows)
 
     def mixed(self) -> None:
         if self.debian is None:
@@ -149,8 +166,8 @@ class Run:
         truth = truth_of(self.exact, self.x, workload)
         rows: list[dict[str, Any]] = []
         for spec in filter(self.wanted, ours.specs(len(self.x))):
-            file = self.kept.file(f"mixed-{spec}")
-            index = ours.index_of(spec, self.x, self.known, self.kept)
+            file = self.built.file(f"mixed-{spec}")
+            index = ours.index_of(spec, self.x, self.known, self.built)
             index.update(index.ids, attributes=self.debian.frame)
             index.save(file)
             times = [mixed.ours(ts.Index.load(file), workload, texts) for _ in range(5)]
@@ -175,7 +192,7 @@ class Run:
         ]
         rows = []
         for spec, efforts, parameters in kinds:
-            index = peers.faiss_index(faiss, spec, self.x, self.kept)
+            index = peers.faiss_index(faiss, spec, self.x, self.built)
 
             def search(q: Floats, sel: Any, effort: int, index: Any = index, parameters: Any = parameters) -> Any:
                 return index.search(q, 10, params=parameters(sel, effort))[1][0]

@@ -31,7 +31,7 @@ inline void cuda_rabitq_planes(Address queries, std::size_t nq, std::size_t padd
 inline void cuda_rabitq_scan(Address blocks, std::size_t n, std::size_t padded, bool terms, Address words,
                              Address steps, Address sums, int planes, std::size_t nq, float factor, Address adds,
                              Address epsilons, Address thresholds, Address hits, std::size_t capacity, Address counts,
-                             int device, Address stream) {
+                             Address allowed, std::size_t allowed_stride, int device, Address stream) {
   const cuda::RabitqPlaneScan job{pointer<const std::uint8_t>(blocks),
                                   n,
                                   padded,
@@ -45,6 +45,8 @@ inline void cuda_rabitq_scan(Address blocks, std::size_t n, std::size_t padded, 
                                   pointer<RabitqHit>(hits),
                                   capacity,
                                   pointer<std::uint32_t>(counts),
+                                  pointer<const std::uint32_t>(allowed),
+                                  allowed_stride,
                                   pointer<void>(stream)};
   on_device("rabitq_scan", device, [&] { cuda::rabitq_scan(job); });
 }
@@ -59,8 +61,8 @@ inline void register_cuda_rabitq(py::module_& m) {
   m.def("rabitq_scan", &cuda_rabitq_scan, py::kw_only(), py::arg("blocks"), py::arg("n"), py::arg("padded"),
         py::arg("terms"), py::arg("words"), py::arg("steps"), py::arg("sums"), py::arg("planes"), py::arg("nq"),
         py::arg("factor"), py::arg("adds"), py::arg("epsilons"), py::arg("thresholds"), py::arg("hits"),
-        py::arg("capacity"), py::arg("counts"), py::arg("device"), py::arg("stream"),
-        "Enqueue a scan over addresses of device memory; tessella._cuda_rabitq checks and calls it.");
+        py::arg("capacity"), py::arg("counts"), py::arg("allowed"), py::arg("allowed_stride"), py::arg("device"),
+        py::arg("stream"), "Enqueue a scan over addresses of device memory; tessella._cuda_rabitq checks and calls it.");
 }
 
 }  // namespace tessella::bind

@@ -67,13 +67,12 @@ inline void register_flat(py::module_& m) {
       .def(
           "search",
           [](const FlatIndex& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t threads,
-             const Words& words, const std::optional<Ids>& counts, const std::optional<Ids>& which) {
-            return index_search(ix, queries, k, epsilon, threads, {words, counts, which},
+             const Filters& filters, const std::optional<Ids>& which) {
+            return index_search(ix, queries, k, epsilon, threads, {filters, which},
                                 [&](const SearchRequest& request) { ix.search(request); });
           },
           py::arg("queries").noconvert(), py::arg("k"), py::arg("epsilon"), py::arg("threads"),
-          py::arg("words") = Words{}, py::arg("counts").noconvert() = py::none(),
-          py::arg("which").noconvert() = py::none())
+          py::arg("filters") = Filters{}, py::arg("which").noconvert() = py::none())
       .def("range_search", &flat_range_search, py::arg("queries").noconvert(), py::arg("threshold"), py::arg("epsilon"),
            py::arg("threads"))
       .def("snapshot", &flat_snapshot)

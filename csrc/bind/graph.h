@@ -173,14 +173,12 @@ inline void register_graph(py::module_& m) {
       .def(
           "search",
           [](const GraphIndex& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t ef,
-             std::size_t threads, const Words& words, const std::optional<Ids>& counts,
-             const std::optional<Ids>& which) {
-            return index_search(ix, queries, k, epsilon, threads, {words, counts, which},
+             std::size_t threads, const Filters& filters, const std::optional<Ids>& which) {
+            return index_search(ix, queries, k, epsilon, threads, {filters, which},
                                 [&](const SearchRequest& request) { ix.search({request, ef}); });
           },
           py::arg("queries").noconvert(), py::arg("k"), py::arg("epsilon"), py::arg("ef"), py::arg("threads"),
-          py::arg("words") = Words{}, py::arg("counts").noconvert() = py::none(),
-          py::arg("which").noconvert() = py::none())
+          py::arg("filters") = Filters{}, py::arg("which").noconvert() = py::none())
       .def("range_search", &graph_range_search, py::arg("queries").noconvert(), py::arg("threshold"),
            py::arg("epsilon"), py::arg("ef"), py::arg("threads"))
       .def("snapshot", &graph_snapshot)

@@ -9,14 +9,13 @@
 #include <memory>
 
 #include "bind/arrays.h"
+#include "bind/row_filter.h"
 #include "cpu/registry.h"
 #include "index/plan.h"
 #include "index/rows.h"
 #include "index/search.h"
 
 namespace tessella::bind {
-
-using Ids = Array<std::int64_t>;
 
 inline std::span<const std::int64_t> span_of(const Ids& ids) {
   return {ids.data(), static_cast<std::size_t>(ids.size())};
@@ -84,40 +83,6 @@ void index_update(Ix& ix, const Ids& ids, const Array<float>& x, std::size_t thr
   const py::gil_scoped_release unlocked;
   check_values(ix, rows, which.size(), "update");
   ix.update(which, rows, threads);
-}
-
-using Words = std::vector<Array<std::uint64_t>>;
-
-// What a search is restricted to: bitmaps (w,) each, and how many bits each has set; one of them for all queries, or,
-// where `which` (nq,) says so, one for each.
-struct Restriction {
-  const Words& words;
-  const std::optional<Ids>& counts;
-  const std::optional<Ids>& which;
-};
-
-inline std::vector<RowBitmap> checked_bitmaps(const Restriction& given, std::size_t nq) {
-  const auto refuse = [](const std::string& what) { throw Error(ErrorKind::kInvalidArgument, "search: " + what); };
-  if (given.words.empty()) return {};
-  std::vector<RowBitmap> bitmaps;
-  if (!given.counts || given.counts->size() != py::ssize_t(given.words.size()))
-    refuse("expected a count for each bitmap");
-  for (std::size_t i = 0; i < given.words.size(); ++i) {
-    if (given.words[i].ndim() != 1 || given.words[i].size() == 0)
-      refuse("expected bitmaps of shape (w,), w at least 1");
-    const auto words = static_cast<std::size_t>(given.words[i].size());
-    bitmaps.push_back({{given.words[i].data(), words}, static_cast<std::size_t>(given.counts->data()[i])});
-  }
-  if (!given.which) {
-    if (bitmaps.size() != 1) refuse("expected one bitmap, or which of them each query has");
-    return bitmaps;
-  }
-  std::vector<RowBitmap> each;
-  for (const std::int64_t number : checked_ids(*given.which, nq, "search")) {
-    if (number < 0 || number >= static_cast<std::int64_t>(bitmaps.size())) refuse("expected numbers of bitmaps");
-    each.push_back(bitmaps[static_cast<std::size_t>(number)]);
-  }
-  return each;
 }
 
 // How each query was filtered: numbers of ways (nq,), and estimated nanoseconds of every way (nq, ways).

@@ -139,14 +139,12 @@ inline void register_ivf(py::module_& m) {
       .def(
           "search",
           [](const IvfIndex& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t nprobe,
-             std::size_t threads, const Words& words, const std::optional<Ids>& counts,
-             const std::optional<Ids>& which) {
-            return index_search(ix, queries, k, epsilon, threads, {words, counts, which},
+             std::size_t threads, const Filters& filters, const std::optional<Ids>& which) {
+            return index_search(ix, queries, k, epsilon, threads, {filters, which},
                                 [&](const SearchRequest& request) { ix.search({request, nprobe}); });
           },
           py::arg("queries").noconvert(), py::arg("k"), py::arg("epsilon"), py::arg("nprobe"), py::arg("threads"),
-          py::arg("words") = Words{}, py::arg("counts").noconvert() = py::none(),
-          py::arg("which").noconvert() = py::none())
+          py::arg("filters") = Filters{}, py::arg("which").noconvert() = py::none())
       .def("range_search", &ivf_range_search, py::arg("queries").noconvert(), py::arg("threshold"), py::arg("epsilon"),
            py::arg("nprobe"), py::arg("threads"))
       .def("snapshot", &ivf_snapshot)

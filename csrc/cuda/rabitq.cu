@@ -107,6 +107,20 @@ struct RowFactors {
   }
 };
 
+// Of the rows of one block, those that each of the queries may find; false: none of them any. The same in every lane.
+template <int kQueries>
+__device__ inline bool allowed_rows(const RabitqPlaneScan& job, std::size_t first_query, std::uint32_t block,
+                                    std::uint32_t* rows) {
+  std::uint32_t any = 0;
+#pragma unroll
+  for (int q = 0; q < kQueries; ++q) {
+    const std::size_t query = min(first_query + static_cast<std::size_t>(q), job.nq - 1);
+    rows[q] = job.allowed == nullptr ? ~0u : job.allowed[query * job.allowed_stride + block];
+    any |= rows[q];
+  }
+  return any != 0;
+}
+
 template <int kQueries, int kPlanes>
 __global__ void __launch_bounds__(kBlockShape.threads, kBlockShape.blocks_per_multiprocessor)
     rabitq_count(const RabitqPlaneScan job, std::size_t block_bytes) {
@@ -120,6 +134,8 @@ __global__ void __launch_bounds__(kBlockShape.threads, kBlockShape.blocks_per_mu
   const ByteTurn turn;
   for (std::uint32_t i = blockIdx.x * kWarps + static_cast<unsigned>(warp_index()); i < block_count;
        i += gridDim.x * kWarps) {
+    std::uint32_t allowed[kQueries];
+    if (!allowed_rows<kQueries>(job, first_query, i, allowed)) continue;
     const std::uint8_t* block = job.blocks + i * block_bytes;
     const auto* codes = reinterpret_cast<const std::uint32_t*>(block) + ByteTurn::place();
     std::int32_t sums[kQueries] = {};
@@ -138,7 +154,8 @@ __global__ void __launch_bounds__(kBlockShape.threads, kBlockShape.blocks_per_mu
           __fmul_rn(__fmul_rn(signed_sum, __fmul_rn(job.factor, job.planes.steps[query])), factors.scale);
       const float estimate = __fsub_rn(__fadd_rn(product, job.adds[query]), factors.term);
       const float upper = __fadd_rn(estimate, __fmul_rn(factors.error, job.epsilons[query]));
-      append(row < job.n && upper >= job.thresholds[query], RabitqHit{row, estimate, upper},
+      const bool counts = row < job.n && (allowed[q] >> lane & 1u) != 0;
+      append(counts && upper >= job.thresholds[query], RabitqHit{row, estimate, upper},
              job.hits + query * job.capacity, static_cast<std::uint32_t>(job.capacity), job.counts + query);
     }
   }

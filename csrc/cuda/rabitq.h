@@ -63,6 +63,10 @@ struct RabitqPlaneScan {
   RabitqHit* hits;          // (nq, capacity) out, in no order
   std::size_t capacity;
   std::uint32_t* counts;  // (nq) out: rows that reached the threshold; beyond `capacity` they are counted alone
+  // Rows that may be hits, a word for each block: bit i of word b is row 32 b + i. (1 or nq, allowed_stride); nullptr:
+  // all. A block in which none of the queries that share it may find a row is not read.
+  const std::uint32_t* allowed;
+  std::size_t allowed_stride;  // words of a query's own bitmap; 0: there is one for all
   void* stream;
 };
 void rabitq_scan(const RabitqPlaneScan& job);

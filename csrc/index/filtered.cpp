@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <map>
+#include <unordered_map>
 #include <utility>
 
 #include "common/buffer.h"
 #include "common/parallel.h"
+#include "index/copied_rows.h"
+#include "index/row_filter.h"
 #include "index/selection.h"
 
 namespace tessella {
@@ -16,11 +20,46 @@ namespace {
 constexpr std::size_t kPartRows = 8192;     // a part of fewer rows is not worth a thread
 constexpr std::size_t kSharedRows = 256;    // scored for one query after another, at a time
 constexpr std::size_t kGatherQueries = 32;  // that share a look at rows
+constexpr std::size_t kAheadRows = 32;      // asked for while as many are scored
 
 // What one of several parts of the rows has for one query.
 struct Gathered {
-  std::vector<Ranked> ranked;
+  std::vector<Candidate> best;
   std::size_t scored = 0;
+};
+
+// The best rows for one query, of rows that are scored by themselves.
+class Best {
+ public:
+  Best(const RowScorer& scorer, const QueryTables& tables, std::size_t keep, const IdMap& ids)
+      : scorer_(scorer), tables_(tables), pool_(keep, ids) {}
+
+  // From memory that may be far away.
+  void fetch_and_score(const std::uint32_t* rows, std::size_t count) {
+    const auto fetch = [&](std::size_t first) {
+      for (std::size_t i = first; i < std::min(count, first + kAheadRows); ++i) scorer_.fetch(rows[i]);
+    };
+    fetch(0);
+    for (std::size_t first = 0; first < count; first += kAheadRows) {
+      fetch(first + kAheadRows);
+      score(rows + first, std::min(kAheadRows, count - first));
+    }
+  }
+  void score(const std::uint32_t* rows, std::size_t count) {
+    std::array<float, RowScorer::kMostGathered> similarities;
+    for (std::size_t first = 0; first < count; first += similarities.size()) {
+      const std::size_t some = std::min(similarities.size(), count - first);
+      scorer_.score(tables_, rows + first, some, similarities.data());
+      for (std::size_t i = 0; i < some; ++i) pool_.push(similarities[i], static_cast<std::int64_t>(rows[first + i]));
+    }
+    pool_.cut();
+  }
+  std::vector<Candidate> take() { return pool_.take_sorted(); }
+
+ private:
+  const RowScorer& scorer_;
+  const QueryTables& tables_;
+  TopK pool_;
 };
 
 // Queries under one bitmap share a look at its rows: these are scored for one after another while they are in the
@@ -28,13 +67,15 @@ struct Gathered {
 std::vector<Gathered> gather_range(const RowScorer& scorer, std::span<const QueryTables> tables,
                                    const RowBitmap& allowed, const IdMap& ids, std::size_t keep, std::size_t first,
                                    std::size_t last) {
-  std::vector<Selection> found;
-  found.reserve(tables.size());
-  for (const QueryTables& each : tables) found.emplace_back(scorer, each, keep, ids, false);
+  std::vector<Best> best;
+  best.reserve(tables.size());
+  for (const QueryTables& each : tables) best.emplace_back(scorer, each, keep, ids);
   std::array<std::uint32_t, kSharedRows> rows;
-  std::size_t count = 0;
+  std::size_t count = 0, scored = 0;
   const auto offer = [&] {
-    for (Selection& each : found) each.offer_rows(rows.data(), count);
+    best.front().fetch_and_score(rows.data(), count);
+    for (std::size_t q = 1; q < best.size(); ++q) best[q].score(rows.data(), count);
+    scored += count;
     count = 0;
   };
   allowed.for_rows(first, last, [&](std::size_t row) {
@@ -43,17 +84,14 @@ std::vector<Gathered> gather_range(const RowScorer& scorer, std::span<const Quer
     if (count == rows.size()) offer();
   });
   offer();
-  std::vector<Gathered> out;
-  for (Selection& each : found) {
-    std::vector<Ranked> ranked = each.finish();
-    out.push_back({std::move(ranked), each.refined()});
-  }
+  std::vector<Gathered> out(best.size());
+  for (std::size_t q = 0; q < best.size(); ++q) out[q] = {best[q].take(), scored};
   return out;
 }
 
 // Queries under one bitmap, so many at most.
 std::vector<std::vector<std::size_t>> companies(const SearchRequest& request) {
-  std::map<const std::uint64_t*, std::vector<std::size_t>> open;
+  std::unordered_map<const std::uint64_t*, std::vector<std::size_t>> open;
   std::vector<std::vector<std::size_t>> all;
   for (std::size_t q = 0; q < request.nq; ++q) {
     auto& company = open[request.bitmap(q).words.data()];
@@ -67,21 +105,23 @@ std::vector<std::vector<std::size_t>> companies(const SearchRequest& request) {
 }
 
 // The best of all parts.
-std::vector<Ranked> merged(std::span<const Gathered> parts, const IdMap& ids, std::size_t keep, SearchCounts& counts) {
-  std::vector<Ranked> all;
-  for (const Gathered& part : parts) {
-    all.insert(all.end(), part.ranked.begin(), part.ranked.end());
-    counts.scanned += part.scored;
-  }
-  std::sort(all.begin(), all.end(), [&](const Ranked& a, const Ranked& b) { return ids.better(a.by, b.by); });
+std::vector<Candidate> merged(std::span<Gathered> parts, const IdMap& ids, std::size_t keep, SearchCounts& counts) {
+  for (const Gathered& part : parts) counts.scanned += part.scored;
+  if (parts.size() == 1) return std::move(parts.front().best);
+  std::vector<Candidate> all;
+  for (const Gathered& part : parts) all.insert(all.end(), part.best.begin(), part.best.end());
+  ids.sort(all);
   if (all.size() > keep) all.resize(keep);
   return all;
 }
 
-// Some of a request's queries, as a request of their own.
+// Some of a request's queries, in order, as a request of their own.
 class Part {
  public:
   Part(const SearchRequest& whole, const std::vector<std::size_t>& queries, std::size_t dim) : request_(whole) {
+    request_.counts = &counts_;
+    request_.plans = nullptr;
+    if (queries.size() == whole.nq) return;
     for (const std::size_t q : queries) {
       const float* from = whole.queries + q * dim;
       rows_.insert(rows_.end(), from, from + dim);
@@ -90,8 +130,6 @@ class Part {
     request_.queries = rows_.data();
     request_.nq = queries.size();
     request_.allowed = allowed_;
-    request_.counts = &counts_;
-    request_.plans = nullptr;
   }
   const SearchRequest& request() const { return request_; }
   const SearchCounts& counts() const { return counts_; }
@@ -109,11 +147,28 @@ struct Same {
   std::vector<std::size_t> queries;
 };
 
-std::map<std::pair<Way, std::size_t>, Same> by_plan(const SearchRequest& request, const Ground& ground) {
+// What the planner goes by; a filter that should keep copies of its rows makes them here.
+Matches matches_of(const RowBitmap& allowed, const SearchRequest& request, const RowScorer& scorer, const IdMap& ids,
+                   const Ground& ground) {
+  if (allowed.all()) return ground.rows;
+  RowFilter* filter = allowed.filter;
+  if (filter == nullptr) return allowed.count;
+  const bool copies = filter->wants_copies() && std::isfinite(ground.copied);
+  if (copies) filter->copies(request.state, [&] { return copy_rows(scorer.rows(), allowed, ids); });
+  if (!std::isfinite(ground.run)) return {allowed.count, copies};
+  const RowFilter::Spread& spread = filter->spread();
+  return {allowed.count, copies, spread.blocks, spread.runs};
+}
+
+std::map<std::pair<Way, std::size_t>, Same> by_plan(const SearchRequest& request, const RowScorer& scorer,
+                                                    const IdMap& ids, const Ground& ground) {
   std::map<std::pair<Way, std::size_t>, Same> groups;
+  Plan plan;
   for (std::size_t q = 0; q < request.nq; ++q) {
     const RowBitmap allowed = request.bitmap(q);
-    const Plan plan = plan_for(ground, request.k, allowed.all() ? ground.rows : allowed.count);
+    if (q == 0 || request.allowed.size() != 1) {
+      plan = plan_for(ground, request.k, matches_of(allowed, request, scorer, ids, ground));
+    }
     if (request.plans != nullptr) request.plans[q] = plan;
     Same& same = groups[{plan.way, plan.effort}];
     same.plan = plan;
@@ -160,11 +215,13 @@ CandidateLists gather(const SearchRequest& request, const RowScorer& scorer, con
   SearchCounts counts;
   for (std::size_t c = 0; c < all.size(); ++c) {
     for (std::size_t i = 0; i < all[c].size(); ++i) {
-      std::vector<Gathered> each;
-      for (std::size_t p = 0; p < parts; ++p) each.push_back(std::move(found[c * parts + p][i]));
-      const std::vector<Ranked> best = merged(each, ids, keep, counts);
-      if (rescores) counts.rescored += best.size();
-      lists[all[c][i]] = final_list(scorer, request.queries + all[c][i] * dim, best, request.k, rescores, ids);
+      std::vector<Gathered> each(parts);
+      for (std::size_t p = 0; p < parts; ++p) each[p] = std::move(found[c * parts + p][i]);
+      std::vector<Candidate>& list = lists[all[c][i]];
+      list = merged(each, ids, keep, counts);
+      if (!rescores) continue;
+      counts.rescored += list.size();
+      list = rescored(scorer, request.queries + all[c][i] * dim, std::move(list), request.k, ids);
     }
   }
   if (request.counts != nullptr) *request.counts = counts;
@@ -182,17 +239,20 @@ CandidateLists search_filtered(const SearchRequest& request, const RowScorer& sc
     add_counts(request.counts, part.counts());
   };
   std::vector<std::size_t> gathered;
-  for (const auto& [kind, same] : by_plan(request, ground)) {
+  for (const auto& [kind, same] : by_plan(request, scorer, ids, ground)) {
     if (same.plan.way == Way::kGather) {
       gathered.insert(gathered.end(), same.queries.begin(), same.queries.end());
       continue;
     }
-    take(same.queries, [&](const SearchRequest& part) { return run(part, same.plan); });
+    take(same.queries, [&](const SearchRequest& part) {
+      return same.plan.way == Way::kCopies ? scan_copies(part, scorer, ids) : run(part, same.plan);
+    });
     for (const std::size_t q : same.queries) {
       if (lists[q].size() < std::min(request.k, request.bitmap(q).count)) gathered.push_back(q);
     }
   }
   if (scorer.fine() != nullptr) {
+    std::sort(gathered.begin(), gathered.end());
     take(gathered, [&](const SearchRequest& part) { return gather(part, scorer, ids); });
   }
   return lists;

@@ -69,6 +69,7 @@ class FlatScan {
   Ground ground() const {
     Ground ground(scorer_, rows());
     if (estimates()) ground.offer_scan();
+    if (b1_ != nullptr) ground.offer_copies();
     return ground;
   }
   const RowScorer& scorer() const { return scorer_; }
@@ -386,6 +387,7 @@ void FlatIndex::search(const SearchRequest& request) const {
     const Prepared queries = rows_.prepared(request.queries, request.nq);
     SearchRequest prepared = request;
     prepared.queries = queries.data();
+    prepared.state = lock_.state();
     lists = request.allowed.empty() ? FlatScan(*this, prepared).run() : search_admitted(prepared);
   }
   report(request, lists, config().metric, ids_);

@@ -29,6 +29,7 @@ void GraphIndex::search(const GraphRequest& request) const {
     const Prepared queries = parts_.rows.prepared(request.search.queries, request.search.nq);
     GraphRequest prepared = request;
     prepared.search.queries = queries.data();
+    prepared.search.state = lock_.state();
     lists = request.search.allowed.empty() ? search_by_walks(prepared) : search_admitted(prepared);
   }
   report(request.search, lists, config().metric, parts_.ids);
@@ -38,6 +39,7 @@ CandidateLists GraphIndex::search_admitted(const GraphRequest& request) const {
   const RowScorer scorer(parts_.rows, request.search.epsilon);
   Ground ground(scorer, parts_.size());
   ground.offer_walk(request.ef, parts_.links.degree(), parts_.links.coded());
+  if (parts_.links.coded()) ground.offer_copies();
   return search_filtered(request.search, scorer, parts_.ids, ground, [&](const SearchRequest& part, const Plan& plan) {
     return search_by_walks({part, plan.effort});
   });

@@ -7,6 +7,7 @@
 // lists and scores the same rows.
 #include <algorithm>
 #include <map>
+#include <mutex>
 
 #include "common/parallel.h"
 #include "index/ivf_scan.h"
@@ -69,43 +70,67 @@ class IvfScan::Stop {
   std::size_t probed_ = 0, met_ = 0, scanned_ = 0;
 };
 
+// The rows of a bitmap sorted into lists, by the first company that needs them so.
+struct IvfScan::Sorted {
+  std::once_flag once;
+  std::shared_ptr<const AdmittedLists> lists;
+};
+
 // Queries under one bitmap.
 struct IvfScan::Company {
   std::vector<std::size_t> queries;
-  bool sorts;  // the rows of the bitmap are sorted into lists
+  std::shared_ptr<Sorted> sorted;  // nullptr: each looks up the rows of the lists that it comes to
 };
 
 CandidateLists IvfScan::run_admitted(const Ground& ground) {
   CandidateLists out(request_.nq);
   const std::vector<Company> all = companies();
   parallel_for(all.size(), request_.threads, [&](std::size_t c) {
-    if (all[c].sorts) return search_company(all[c], ground, out);
+    if (all[c].sorted) return search_company(all[c], ground, out);
     for (const std::size_t q : all[c].queries) out[q] = search_admitted(q, ground);
   });
   if (request_.counts != nullptr) *request_.counts = {scanned_, refined_, rescored_, probed_};
   return out;
 }
 
-// Rows are sorted once for all queries of a company; by itself each would look up the rows of as many lists as it is
-// planned to need.
+// Rows are sorted once for all queries under a bitmap; by itself each would look up the rows of as many lists as it is
+// planned to need. A filter keeps what was sorted, so its queries are counted together with those that came before:
+// once looking up has cost as much as sorting, its rows are sorted.
+bool IvfScan::sorts(const RowBitmap& allowed, std::size_t queries) const {
+  if (allowed.filter != nullptr && allowed.filter->lists(request_.state)) return true;
+  const double share = static_cast<double>(planned(allowed)) / static_cast<double>(ix_.lists_.count());
+  const double alone = Ground::kNumber * static_cast<double>(ix_.lists_.entries()) * std::min(share, 1.0);
+  const double sorting = Ground::kSorted * static_cast<double>(ix_.homes() * allowed.count);
+  const double spent = alone * static_cast<double>(queries);
+  return sorting < (allowed.filter == nullptr ? spent : allowed.filter->spend(request_.state, spent));
+}
+
 std::vector<IvfScan::Company> IvfScan::companies() const {
   std::map<const std::uint64_t*, std::vector<std::size_t>> under;
   for (std::size_t q = 0; q < request_.nq; ++q) under[request_.bitmap(q).words.data()].push_back(q);
   std::vector<Company> all;
   for (const auto& [words, queries] : under) {
     const RowBitmap allowed = request_.bitmap(queries.front());
-    const double share = static_cast<double>(planned(allowed)) / static_cast<double>(ix_.lists_.count());
-    const double alone = Ground::kNumber * static_cast<double>(ix_.lists_.entries()) * std::min(share, 1.0);
-    const double sorting = Ground::kSorted * static_cast<double>(ix_.homes() * allowed.count);
-    const bool sorts = sorting < alone * static_cast<double>(queries.size());
-    const std::size_t each = sorts ? std::clamp(queries.size() / request_.threads, std::size_t{1}, kMostQueries) : 1;
+    const auto sorted = sorts(allowed, queries.size()) ? std::make_shared<Sorted>() : nullptr;
+    const std::size_t each = sorted ? std::clamp(queries.size() / request_.threads, std::size_t{1}, kMostQueries) : 1;
     for (std::size_t first = 0; first < queries.size(); first += each) {
       const auto from = queries.begin() + static_cast<std::ptrdiff_t>(first);
       const auto until = queries.begin() + static_cast<std::ptrdiff_t>(std::min(first + each, queries.size()));
-      all.push_back({{from, until}, sorts});
+      all.push_back({{from, until}, sorted});
     }
   }
   return all;
+}
+
+const AdmittedLists& IvfScan::sorted_lists(const Company& company) const {
+  Sorted& sorted = *company.sorted;
+  std::call_once(sorted.once, [&] {
+    const RowBitmap allowed = request_.bitmap(company.queries.front());
+    const auto sort = [&] { return admitted_lists(allowed); };
+    sorted.lists = allowed.filter != nullptr ? allowed.filter->lists(request_.state, sort)
+                                             : std::make_shared<const AdmittedLists>(sort());
+  });
+  return *sorted.lists;
 }
 
 AdmittedLists IvfScan::admitted_lists(const RowBitmap& allowed) const {
@@ -186,7 +211,7 @@ std::vector<Probe> IvfScan::chosen_lists(const QueryTables& tables, const std::v
 void IvfScan::search_company(const Company& company, const Ground& ground, CandidateLists& out) {
   const std::size_t nq = company.queries.size();
   const RowBitmap allowed = request_.bitmap(company.queries.front());
-  const AdmittedLists admitted = admitted_lists(allowed);
+  const AdmittedLists& admitted = sorted_lists(company);
   WorkSpace space = work_space(nq);
   std::vector<QueryTables> tables(nq);
   for (std::size_t i = 0; i < nq; ++i) {

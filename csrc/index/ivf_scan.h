@@ -12,6 +12,7 @@
 #include "common/parallel.h"
 #include "index/filtered.h"
 #include "index/ivf.h"
+#include "index/row_filter.h"
 #include "index/selection.h"
 
 namespace tessella {
@@ -36,14 +37,6 @@ struct WorkSpace {
   std::array<std::unique_ptr<RabitqHit[]>, kRabitqQueries> hits;
   std::vector<std::uint32_t> admitted;  // row numbers of lists, one list after another
   std::vector<float> similarities;      // of all centroids
-};
-
-// The rows that one bitmap admits, list by list.
-struct AdmittedLists {
-  std::vector<std::uint32_t> begins;  // (lists + 1)
-  std::vector<std::uint32_t> rows;
-
-  std::size_t count(std::size_t list) const { return begins[list + 1] - begins[list]; }
 };
 
 // Visits of one list together, the queries in order.
@@ -71,6 +64,7 @@ class IvfScan {
   Ground ground() const {
     Ground ground(scorer_, ix_.ids_.size());
     ground.offer_lists(ix_.lists_.count(), nprobe_, ix_.scans_codes());
+    if (ix_.config().codecs.front().kind == Codec::Kind::kB1 && scorer_.fine() != nullptr) ground.offer_copies();
     return ground;
   }
   const RowScorer& scorer() const { return scorer_; }
@@ -114,6 +108,7 @@ class IvfScan {
 
   // Of ivf_filtered.cpp.
   class Stop;
+  struct Sorted;
   struct Company;
   struct LookedUp {
     Probe probe;
@@ -121,6 +116,8 @@ class IvfScan {
   };
   std::vector<Company> companies() const;
   std::size_t planned(const RowBitmap& allowed) const { return widened(nprobe_, allowed.count, ix_.ids_.size()); }
+  bool sorts(const RowBitmap& allowed, std::size_t queries) const;
+  const AdmittedLists& sorted_lists(const Company& company) const;
   AdmittedLists admitted_lists(const RowBitmap& allowed) const;
   enum class Order { kNearest, kAny };
   Order order_of(const RowBitmap& allowed) const;

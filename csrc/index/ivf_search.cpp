@@ -229,6 +229,7 @@ void IvfIndex::search(const IvfRequest& request) const {
     const Prepared queries = rows_.prepared(request.search.queries, request.search.nq);
     IvfRequest prepared = request;
     prepared.search.queries = queries.data();
+    prepared.search.state = lock_.state();
     lists = request.search.allowed.empty() ? IvfScan(*this, prepared).run() : search_admitted(prepared);
   }
   report(request.search, lists, config().metric, ids_);

@@ -13,8 +13,10 @@ namespace {
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
 // Nanoseconds, fitted to searches of 61,436 rows of 384 dimensions on one core of an AMD EPYC with AVX-512 (see
-// docs/concepts/filters.md).
+// docs/concepts/filters.md); what a row costs that is sorted into its list, and a query that has nothing but rows
+// gathered, on an Intel Xeon with AVX-512 (`python -m bench.filtered --stage costs`).
 constexpr double kQuery = 3000.0;                        // tables of a query
+constexpr double kGatherQuery = 1300.0;                  // …, those for a scan not among them
 constexpr double kGatherRow = 8.0, kGatherByte = 0.035;  // a row from anywhere, and each byte of its code
 constexpr double kScanByte = 0.023;                      // a byte of a block of estimates
 constexpr double kLookUp = 0.6;                          // a piece of an 8-bit product code
@@ -33,7 +35,7 @@ double at_least_one(double share) { return 1.0 - std::pow(1.0 - share, static_ca
 }  // namespace
 
 Ground::Ground(const RowScorer& scorer, std::size_t rows_there) : rows(rows_there) {
-  gathered = block = run = list = number = visit = estimate_ = kNever;
+  gathered = block = run = list = number = visit = copied = estimate_ = kNever;
   const RowConfig& config = scorer.rows().config();
   const std::size_t padded = scorer.rows().padded();
   if (const Codec* fine = scorer.fine()) {
@@ -69,6 +71,8 @@ void Ground::offer_walk(std::size_t ef, std::size_t degree, bool coded) {
   visit = kVisit + (coded ? edges / kBlockRows * estimate_ + gathered : edges * gathered);
 }
 
+void Ground::offer_copies() { copied = estimate_; }
+
 // ---- the choice ----------------------------------------------------------------------------------------------------
 
 namespace {
@@ -83,11 +87,15 @@ double cost_of_refining(const Ground& ground, std::size_t k, double matches) {
   return (kRefined + ground.gathered) * std::min(matches, 12.0 * static_cast<double>(k) + 64.0);
 }
 
-double cost_of_scan(const Ground& ground, std::size_t k, std::size_t matches) {
-  const double wanted = at_least_one(share_of(matches, ground.rows));  // share of the blocks
-  const double blocks = static_cast<double>(ground.rows) / kBlockRows * wanted;
-  return kQuery + blocks * (ground.block + (1.0 - wanted) * ground.run) +
-         cost_of_refining(ground, k, static_cast<double>(matches));
+double cost_of_scan(const Ground& ground, std::size_t k, const Matches& matches) {
+  const double wanted = at_least_one(share_of(matches.count, ground.rows));  // share of the blocks
+  double blocks = static_cast<double>(ground.rows) / kBlockRows * wanted, runs = blocks * (1.0 - wanted);
+  if (matches.blocks != 0) {
+    blocks = static_cast<double>(matches.blocks);
+    runs = static_cast<double>(matches.runs);
+  }
+  return kQuery + blocks * ground.block + runs * ground.run +
+         cost_of_refining(ground, k, static_cast<double>(matches.count));
 }
 
 // Lists in order of their centroids, as order_lists of ivf_filtered.cpp has them.
@@ -108,6 +116,11 @@ double cost_of_lists(const Ground& ground, std::size_t k, std::size_t matches) {
   return kQuery + cost_of_order(all, probed) +
          std::min(rows * ground.number, static_cast<double>(matches) * Ground::kSorted) +
          std::min(probed * kShortList + met * ground.gathered, scanned);
+}
+
+double cost_of_copies(const Ground& ground, std::size_t k, std::size_t matches) {
+  const auto rows = static_cast<double>(matches);
+  return kQuery + (rows / kBlockRows + 1.0) * ground.copied + cost_of_refining(ground, k, rows);
 }
 
 double cost_of_walk(const Ground& ground, std::size_t k, std::size_t matches) {
@@ -135,22 +148,24 @@ std::atomic<int> forced_way{-1};
 
 void force_way(int way) { forced_way.store(way, std::memory_order_relaxed); }
 
-Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches) {
+Plan plan_for(const Ground& ground, std::size_t k, const Matches& matches) {
   Plan plan;
+  const std::size_t count = matches.count;
   plan.costs.fill(kNever);
   const auto cost = [&](Way way) -> double& { return plan.costs[static_cast<std::size_t>(way)]; };
-  if (std::isfinite(ground.gathered)) cost(Way::kGather) = kQuery + static_cast<double>(matches) * ground.gathered;
+  if (std::isfinite(ground.gathered)) cost(Way::kGather) = kGatherQuery + static_cast<double>(count) * ground.gathered;
   if (ground.lists != 0) {
-    cost(Way::kLists) = cost_of_lists(ground, k, matches);
+    cost(Way::kLists) = cost_of_lists(ground, k, count);
   } else if (std::isfinite(ground.block)) {
     cost(Way::kScan) = cost_of_scan(ground, k, matches);
   }
-  if (std::isfinite(ground.visit)) cost(Way::kWalk) = cost_of_walk(ground, k, matches);
+  if (std::isfinite(ground.visit)) cost(Way::kWalk) = cost_of_walk(ground, k, count);
+  if (matches.copies && std::isfinite(ground.copied)) cost(Way::kCopies) = cost_of_copies(ground, k, count);
   const auto least = std::min_element(plan.costs.begin(), plan.costs.end());
   plan.way = static_cast<Way>(least - plan.costs.begin());
   const int forced = forced_way.load(std::memory_order_relaxed);
   if (forced >= 0 && std::isfinite(plan.costs[static_cast<std::size_t>(forced)])) plan.way = static_cast<Way>(forced);
-  if (plan.way == Way::kWalk) plan.effort = rounded(widened(std::max(ground.effort, k), matches, ground.rows));
+  if (plan.way == Way::kWalk) plan.effort = rounded(widened(std::max(ground.effort, k), count, ground.rows));
   return plan;
 }
 

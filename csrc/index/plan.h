@@ -18,14 +18,15 @@ enum class Way : std::uint8_t {
   kScan,    // all rows by estimates, blocks of 32 without a match left out
   kLists,   // inverted lists, nearest first, until enough rows that count were met
   kWalk,    // a walk over the graph, through rows that do not count, too
+  kCopies,  // 1-bit codes of the rows that count, which the filter keeps
 };
-constexpr std::size_t kWays = 4;
+constexpr std::size_t kWays = 5;
 
 // What an index offers a filtered search, and what its steps cost, in nanoseconds. A way that is not there has
 // infinite steps.
 struct Ground {
   static constexpr double kNumber = 2.0;  // a row number of a list, looked up in the bitmap
-  static constexpr double kSorted = 3.0;  // a row of the bitmap, on its way to its list
+  static constexpr double kSorted = 6.0;  // a row of the bitmap, on its way to its list
 
   Ground(const RowScorer& scorer, std::size_t rows_there);
 
@@ -36,12 +37,14 @@ struct Ground {
   double list;      // a list looked into
   double number;    // …: each of its rows, before it is known to count
   double visit;     // a step of a walk
+  double copied;    // 32 rows of a filter's copies, scanned
   std::size_t lists = 0;
   std::size_t effort = 0;  // nprobe or ef that the caller wants where nothing is filtered
 
   void offer_scan();
   void offer_lists(std::size_t count, std::size_t nprobe, bool scans_codes);
   void offer_walk(std::size_t ef, std::size_t degree, bool coded);  // of B1 codes at the edges
+  void offer_copies();                                              // a filter may keep 1-bit codes of its rows
 
  private:
   double estimate_;  // a block of 32 codes of the scanning codec
@@ -53,7 +56,17 @@ struct Plan {
   std::array<double, kWays> costs{};  // estimated, in nanoseconds; infinity: there is no such way
 };
 
-Plan plan_for(const Ground& ground, std::size_t k, std::size_t matches);
+// What is known of the rows that a filter admits.
+struct Matches {
+  Matches(std::size_t rows, bool kept_copies = false, std::size_t in_blocks = 0, std::size_t in_runs = 0)
+      : count(rows), copies(kept_copies), blocks(in_blocks), runs(in_runs) {}
+
+  std::size_t count;
+  bool copies;               // the filter keeps copies of their codes
+  std::size_t blocks, runs;  // of 32 rows that have one, and how many runs these make; 0 blocks: as chance has it
+};
+
+Plan plan_for(const Ground& ground, std::size_t k, const Matches& matches);
 
 // For tests and benchmarks: from now on this way wherever an index has it, -1: the one that costs least. What a way
 // falls back on when it finds too little stays in force.

@@ -10,10 +10,14 @@
 
 namespace tessella {
 
+class RowFilter;
+
 // Bit i % 64 of word i / 64. No words: all rows. Rows beyond the last word are not admitted.
 struct RowBitmap {
   std::span<const std::uint64_t> words;
-  std::size_t count = 0;  // bits that are set
+  std::size_t count = 0;                    // bits that are set
+  std::span<const std::uint32_t> few = {};  // the admitted rows, ascending, where somebody has written them down
+  RowFilter* filter = nullptr;              // whose it is, where searches may leave something for later ones
 
   bool all() const { return words.empty(); }
   bool admits(std::size_t row) const {
@@ -27,6 +31,10 @@ struct RowBitmap {
   // The admitted rows in [first, last), ascending; `first` is a multiple of 64.
   template <typename Each>
   void for_rows(std::size_t first, std::size_t last, const Each& each) const {
+    if (!few.empty()) {
+      for (auto at = std::lower_bound(few.begin(), few.end(), first); at != few.end() && *at < last; ++at) each(*at);
+      return;
+    }
     const std::size_t end = std::min((last + 63) / 64, words.size());
     for (std::size_t w = first / 64; w < end; ++w) {
       std::uint64_t bits = words[w];

@@ -34,6 +34,12 @@ std::size_t RowScorer::table_bytes() const { return fine_table_bytes() + rabitq_
 
 QueryTables RowScorer::tables_for(const float* query, std::uint8_t* memory) const {
   QueryTables tables = fine_tables_for(query, memory + rabitq_table_bytes(rows_.padded()));
+  const double raw_norm2 = dot(query, query, rows_.config().dim);
+  const double norm2 = l2() ? -double{tables.add} : raw_norm2;
+  tables.raw_norm2 = static_cast<float>(raw_norm2);
+  tables.b1.factor = factor();
+  tables.b1.add = tables.add;
+  tables.b1.epsilon = factor() * (epsilon_ * static_cast<float>(std::sqrt(norm2)));
   tables.b1.table.entries = memory;
   kernels_.rabitq_table(tables.rotated, rows_.padded(), &tables.b1.table);
   return tables;
@@ -50,13 +56,11 @@ QueryTables RowScorer::fine_tables_for(const float* query, std::uint8_t* memory)
 
   const float* centre = rows_.centre().data();
   kernels_.rotate_forward({rows_.signs().data(), query, 1, d, l2() ? centre : nullptr, rotated, nullptr});
-  const double raw_norm2 = dot(query, query, d);
-  const double norm2 = l2() ? dot(rotated, rotated, padded) : raw_norm2;  // a rotation keeps lengths
-  tables.raw_norm2 = static_cast<float>(raw_norm2);
-  tables.add = static_cast<float>(l2() ? -norm2 : dot(query, centre, d));
-  tables.b1.factor = factor();
-  tables.b1.add = tables.add;
-  tables.b1.epsilon = factor() * (epsilon_ * static_cast<float>(std::sqrt(norm2)));
+  if (l2()) {
+    tables.add = static_cast<float>(-dot(rotated, rotated, padded));  // a rotation keeps lengths
+  } else {
+    kernels_.exact_score({query, centre, ScalarType::kF32, d, Metric::kInnerProduct, nullptr, 1, &tables.add, nullptr});
+  }
   kernels_.scalar_query(rotated, padded, &tables.scalar);
   return tables;
 }

@@ -36,6 +36,7 @@ struct SearchRequest {
   SearchCounts* counts = nullptr;
   std::span<const RowBitmap> allowed = {};  // none: all rows count; one for all queries; or one for each
   Plan* plans = nullptr;                    // (nq) how each query was filtered, where somebody asks
+  std::uint64_t state = 0;                  // of the index: see FairLock
 
   RowBitmap bitmap(std::size_t q) const { return allowed.empty() ? RowBitmap{} : allowed[allowed.size() == 1 ? 0 : q]; }
 };

@@ -33,14 +33,20 @@ float pivot_of(const RabitqHit* hits, std::size_t count, std::size_t wanted) {
 
 }  // namespace
 
+std::vector<Candidate> rescored(const RowScorer& scorer, const float* query, std::vector<Candidate> list, std::size_t k,
+                                const IdMap& ids) {
+  for (Candidate& c : list) c.similarity = scorer.exact(query, static_cast<std::size_t>(c.row));
+  ids.sort(list);
+  if (list.size() > k) list.resize(k);
+  return list;
+}
+
 std::vector<Candidate> final_list(const RowScorer& scorer, const float* query, const std::vector<Ranked>& ranked,
                                   std::size_t k, bool rescore, const IdMap& ids) {
   std::vector<Candidate> list;
   list.reserve(ranked.size());
   for (const Ranked& entry : ranked) list.push_back({entry.score, entry.by.row});
-  if (rescore) {
-    for (Candidate& c : list) c.similarity = scorer.exact(query, static_cast<std::size_t>(c.row));
-  }
+  if (rescore) return rescored(scorer, query, std::move(list), k, ids);
   ids.sort(list);
   if (list.size() > k) list.resize(k);
   return list;

@@ -22,8 +22,10 @@ struct Ranked {
   float score;
 };
 
-// The k best of a ranked list by their final scores. A raw last codec after another one scores once more: a row's score
-// is then that of exact_score, whichever path found it.
+// The k best by a raw last codec after another one: a row's score is then that of exact_score, whichever path found it.
+std::vector<Candidate> rescored(const RowScorer& scorer, const float* query, std::vector<Candidate> list, std::size_t k,
+                                const IdMap& ids);
+// The k best of a ranked list by their final scores.
 std::vector<Candidate> final_list(const RowScorer& scorer, const float* query, const std::vector<Ranked>& ranked,
                                   std::size_t k, bool rescore, const IdMap& ids);
 

@@ -16,6 +16,7 @@ __all__: list[str] = [
     "FlatIndex",
     "GraphIndex",
     "IvfIndex",
+    "RowFilter",
     "active_isa",
     "available_isas",
     "binary_dot",
@@ -71,6 +72,19 @@ class FdeMatrices:
         final_signs: numpy.typing.NDArray[numpy.float32] | None = None,
     ) -> None: ...
 
+class RowFilter:
+    """
+    The rows that a search may return; use tessella.Index.filter.
+    """
+    def __init__(
+        self,
+        words: numpy.typing.NDArray[numpy.uint64],
+        count: typing.SupportsInt | typing.SupportsIndex,
+        copies: bool = False,
+    ) -> None: ...
+    def count(self) -> int: ...
+    def nbytes(self) -> int: ...
+
 class FlatIndex:
     """
     The flat index's engine; use tessella.Index.
@@ -116,8 +130,7 @@ class FlatIndex:
         k: typing.SupportsInt | typing.SupportsIndex,
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
-        words: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.uint64]] = [],
-        counts: numpy.typing.NDArray[numpy.int64] | None = None,
+        filters: collections.abc.Sequence[RowFilter] = [],
         which: numpy.typing.NDArray[numpy.int64] | None = None,
     ) -> tuple[typing.Any, ...]: ...
     def set_pq(self, state: dict[str, typing.Any]) -> None: ...
@@ -186,8 +199,7 @@ class IvfIndex:
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
         nprobe: typing.SupportsInt | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
-        words: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.uint64]] = [],
-        counts: numpy.typing.NDArray[numpy.int64] | None = None,
+        filters: collections.abc.Sequence[RowFilter] = [],
         which: numpy.typing.NDArray[numpy.int64] | None = None,
     ) -> tuple[typing.Any, ...]: ...
     def set_pq(self, state: dict[str, typing.Any]) -> None: ...
@@ -256,8 +268,7 @@ class GraphIndex:
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
         ef: typing.SupportsInt | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
-        words: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.uint64]] = [],
-        counts: numpy.typing.NDArray[numpy.int64] | None = None,
+        filters: collections.abc.Sequence[RowFilter] = [],
         which: numpy.typing.NDArray[numpy.int64] | None = None,
     ) -> tuple[typing.Any, ...]: ...
     def snapshot(self) -> dict[str, typing.Any]: ...

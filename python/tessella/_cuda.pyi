@@ -427,6 +427,8 @@ def rabitq_scan(
     hits: typing.SupportsInt | typing.SupportsIndex,
     capacity: typing.SupportsInt | typing.SupportsIndex,
     counts: typing.SupportsInt | typing.SupportsIndex,
+    allowed: typing.SupportsInt | typing.SupportsIndex,
+    allowed_stride: typing.SupportsInt | typing.SupportsIndex,
     device: typing.SupportsInt | typing.SupportsIndex,
     stream: typing.SupportsInt | typing.SupportsIndex,
 ) -> None:

@@ -50,13 +50,14 @@ def rabitq_planes(queries: Any, planes: int = 8) -> RabitqPlanes:
 
 def rabitq_scan(
     blocks: Any, n: int, planes: RabitqPlanes, *, terms: bool, factor: float, adds: Any, epsilons: Any,
-    thresholds: Any, capacity: int,
+    thresholds: Any, capacity: int, allowed: Any | None = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """The rows whose upper bound reaches the query's threshold: (hits (nq, capacity, 3) int32, counts (nq) int32).
 
     A hit is a row and the patterns of two float32, its estimate and its upper bound; hits come in no order, and those
     beyond `capacity` are counted alone. blocks (ceil(n/32), bytes) uint8 are those of the CPU; similarity = add +
-    factor * scale * <s, q'> - term, upper = similarity + epsilon * error, a number a query of each.
+    factor * scale * <s, q'> - term, upper = similarity + epsilon * error, a number a query of each. `allowed`, bool
+    (n,) or (nq, n), says which rows may be hits; blocks in which no query may find one are passed over.
     """
     tensors = Tensors("rabitq_scan")
     words = tensors.take("planes", planes.words, "int32", "nq", "D/32", "planes")
@@ -66,14 +67,30 @@ def rabitq_scan(
     blocks = tensors.take("blocks", blocks, "uint8", -(-n // BLOCK_ROWS), width)
     each = [("adds", adds), ("epsilons", epsilons), ("thresholds", thresholds)]
     numbers = {name: tensors.take(name, x, "float32", nq) for name, x in each}
+    bits, stride = _bitmaps(tensors, allowed, nq, n)
     hits, counts = tensors.empty("int32", nq, capacity, 3), tensors.empty("int32", nq)
     cuda_module("rabitq_scan").rabitq_scan(
         blocks=blocks.data_ptr(), n=n, padded=padded, terms=terms, words=words.data_ptr(),
         steps=planes.steps.data_ptr(), sums=planes.sums.data_ptr(), planes=count, nq=nq, factor=factor,
         **{name: x.data_ptr() for name, x in numbers.items()}, hits=hits.data_ptr(), capacity=capacity,
-        counts=counts.data_ptr(), **tensors.where(),
+        counts=counts.data_ptr(), allowed=0 if bits is None else bits.data_ptr(), allowed_stride=stride,
+        **tensors.where(),
     )  # fmt: skip
     return hits, counts
+
+
+def _bitmaps(tensors: Tensors, allowed: Any | None, nq: int, n: int) -> tuple[Any, int]:
+    """A word for each block of rows, and how many words each query has of its own."""
+    if allowed is None:
+        return None, 0
+    each = getattr(allowed, "ndim", 1) == 2
+    allowed = tensors.take("allowed", allowed, "bool", *((nq, n) if each else (n,)))
+    torch: Any = tensors.torch
+    padded = torch.nn.functional.pad(allowed.to(torch.uint8), (0, -n % BLOCK_ROWS))
+    places = torch.arange(8, dtype=torch.uint8, device=allowed.device)
+    packed = (padded.unflatten(-1, (-1, 8)) << places).sum(-1, dtype=torch.uint8)
+    words = packed.view(torch.int32).contiguous()
+    return words, words.shape[-1] if each else 0
 
 
 def _padded(operation: str, x: Any) -> tuple[int, int]:

@@ -34,7 +34,13 @@ def described(index: Index) -> tuple[dict[str, Any], list[_container.Tensor]]:
     if state["ids"] is not None:
         tensors.append(("ids", "I64", (state["rows"],), [state["ids"]]))
     if attributes is not None:
-        tensors.append(("attributes", "U8", (len(attributes),), [np.frombuffer(attributes, np.uint8)]))
+        from tessella.attributes import arrow
+
+        name, stored = "attributes", arrow.compressed(attributes)
+        if stored is not None:
+            name, config["attribute_bytes"] = "attributes.zstd", len(attributes)
+        data = np.frombuffer(attributes if stored is None else stored, np.uint8)
+        tensors.append((name, "U8", (len(data),), [data]))
     return config, tensors + index._structure.tensors(state)
 
 
@@ -91,9 +97,18 @@ def _made(kind: type[Index], file: _container.Container) -> Index:
     ids = file.take("ids", "I64", (rows,)) if "ids" in file.tensors else None
     state = {"rows": rows, "next_id": _natural(config, "next_id"), "trained": config["trained"] is True}
     index._engine.restore(state | {"ids": ids, "centre": centre} | index._structure.read(file))
-    _take_attributes(index, file.take("attributes", "U8", (None,)) if "attributes" in file.tensors else None)
+    _take_attributes(index, _stream(file))
     _take_efforts(index, config)
     return index
+
+
+def _stream(file: _container.Container) -> Any:
+    """The attributes as an Arrow stream; None where there are none."""
+    if "attributes.zstd" not in file.tensors:
+        return file.take("attributes", "U8", (None,)) if "attributes" in file.tensors else None
+    from tessella.attributes import arrow
+
+    return arrow.uncompressed(file.take("attributes.zstd", "U8", (None,)), _natural(file.config, "attribute_bytes"))
 
 
 def _take_attributes(index: Index, data: Any) -> None:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tessella import _core
+from tessella._arrays import as_float32, as_ids, as_rows
 from tessella._turns import Turns
-from tessella.bitmap import Bitmap, packed
+from tessella.bitmap import Bitmap, KeptBitmap, packed
 from tessella.errors import InvalidArgument
 from tessella.filters import Filters, Where
 
@@ -26,10 +28,9 @@ Ids = npt.NDArray[np.int64]
 
 
 class Restriction(NamedTuple):
-    """What an engine's search takes: bitmaps, the rows in each, and, if not one for all, which one a query has."""
+    """What an engine's search takes: filters (`_core.RowFilter`), and, if not one for all, which one a query has."""
 
-    words: list[npt.NDArray[np.uint64]]
-    counts: Ids
+    filters: list[Any]
     which: Ids | None
 
     def of(self, first: int, last: int) -> Restriction:
@@ -38,7 +39,9 @@ class Restriction(NamedTuple):
 
     def matched(self, queries: int) -> int:
         """Rows admitted, summed over the queries."""
-        return int(self.counts[0]) * queries if self.which is None else int(self.counts[self.which].sum())
+        if self.which is None:
+            return int(self.filters[0].count()) * queries
+        return int(np.array([each.count() for each in self.filters])[self.which].sum())
 
 
 class Filtering:
@@ -120,9 +123,11 @@ class Filtering:
         """While a search goes by a filter, no row changes its number."""
         return nullcontext() if where is None else self.turns.reading()
 
-    def compiled(self, where: Where) -> Bitmap:
-        """The rows that one filter admits, in the order of the index's ids."""
-        return self._filters.compile(where)
+    def kept(self, where: Where, copies: bool) -> KeptBitmap:
+        """The rows that one filter admits, in the order of the index's ids, and what searches will know of them."""
+        bitmap = self._filters.compile(where)
+        row_filter = _core.RowFilter(self._spread(bitmap), bitmap.count, copies)
+        return KeptBitmap(bitmap.words, bitmap.n, bitmap.count, self, row_filter)
 
     def restriction(self, where: Where, queries: int) -> Restriction | None:
         """What the engine is asked; None where every row counts."""
@@ -130,12 +135,11 @@ class Filtering:
             return None
         made = self._filters.compile_filters(where, queries)
         if isinstance(made, Bitmap):
-            return Restriction([self._spread(made)], np.array([made.count]), None)
+            return Restriction([self._row_filter(made)], None)
         numbers: dict[int, int] = {}
         which = np.array([numbers.setdefault(id(each), len(numbers)) for each in made], np.int64)
-        firsts = np.unique(which, return_index=True)[1]
-        bitmaps = [made[first] for first in firsts]
-        return Restriction([self._spread(each) for each in bitmaps], np.array([each.count for each in bitmaps]), which)
+        bitmaps = {id(each): each for each in made}
+        return Restriction([self._row_filter(bitmaps[each]) for each in numbers], which)
 
     def admitted(
         self, where: Where, offsets: Ids, ids: Ids, scores: npt.NDArray[np.float32]
@@ -180,6 +184,12 @@ class Filtering:
         removed = self._engine.removed_rows()
         return rows - np.searchsorted(removed, rows) if len(removed) else rows
 
+    def _row_filter(self, bitmap: Bitmap) -> Any:
+        """What the engine takes: that which is kept, or one for this search."""
+        if isinstance(bitmap, KeptBitmap) and bitmap.owner is self:
+            return bitmap.row_filter
+        return _core.RowFilter(self._spread(bitmap), bitmap.count)
+
     def _spread(self, bitmap: Bitmap) -> npt.NDArray[np.uint64]:
         """The words over the engine's rows, one at least."""
         removed = self._engine.removed_rows()
@@ -205,6 +215,17 @@ def new_table(table: object, rows: int, operation: str) -> Attributes:
     made = Attributes()
     made.append(made.fitted(table, rows, operation))
     return made
+
+
+def sorted_rows(x: object, ids: object | None, table: Attributes | None, column: str) -> tuple[Any, Ids, Attributes]:
+    """Rows, their ids and their attributes in the order of a column."""
+    if table is None:
+        raise InvalidArgument(f"build: expected attributes with sort_by={column!r}; got none")
+    order = table.order(column)
+    rows = as_rows(x, "x", "build")
+    own = np.arange(rows.n, dtype=np.int64) if ids is None else as_ids(ids, rows.n, "build")
+    values = as_float32(rows.array, rows.kind) if rows.kind == "bf16" else rows.source
+    return values[order], own[order], new_table(table.rows(order), rows.n, "build")
 
 
 def moves(before: Ids, after: Ids) -> tuple[Ids, Ids]:

@@ -24,7 +24,7 @@ Found: TypeAlias = tuple[Ids, Floats, Counts, Plans | None]
 State: TypeAlias = dict[str, Any]
 Progress: TypeAlias = Callable[[float], None] | None
 
-WAYS = ("gather", "scan", "lists", "walk")  # of a filtered search
+WAYS = ("gather", "scan", "lists", "walk", "copies")  # of a filtered search
 
 _PQ_ROWS = 65_536  # that codebooks are learnt from
 _ERROR_ROWS = 4096  # that their error is measured on

@@ -7,25 +7,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+class _Reading:
+    """A reader's turn; an object that all readers share, as it has nothing of its own."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def __enter__(self) -> None:
+        self._turns.begin_reading()
+
+    def __exit__(self, *_: object) -> None:
+        self._turns.end_reading()
+
+
 class Turns:
     """Keeps row numbers still while a search goes by them. Who waits to change them goes before new readers."""
 
     def __init__(self) -> None:
-        self._turn = threading.Condition()
+        self._turn = threading.Condition(threading.Lock())
+        self._as_reader = _Reading(self)
         self._reading = 0
         self._waiting = 0
         self._changing = False
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> _Reading:
+        return self._as_reader
+
+    def begin_reading(self) -> None:
         with self._turn:
-            self._turn.wait_for(lambda: not (self._changing or self._waiting))
+            while self._changing or self._waiting:
+                self._turn.wait()
             self._reading += 1
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._reading -= 1
+
+    def end_reading(self) -> None:
+        with self._turn:
+            self._reading -= 1
+            if self._waiting and not self._reading:
                 self._turn.notify_all()
 
     @contextmanager
@@ -33,7 +50,8 @@ class Turns:
         with self._turn:
             self._waiting += 1
             try:
-                self._turn.wait_for(lambda: not (self._changing or self._reading))
+                while self._changing or self._reading:
+                    self._turn.wait()
                 self._changing = True
             finally:
                 self._waiting -= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,14 @@ class Bitmap:
 
     def __len__(self) -> int:
         return self.n
+
+
+@dataclass(frozen=True, eq=False)
+class KeptBitmap(Bitmap):
+    """One that will be searched by again: whose it is, and what its engine keeps of it (`_core.RowFilter`)."""
+
+    owner: Any
+    row_filter: Any
 
 
 def word_count(n: int) -> int:

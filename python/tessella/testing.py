@@ -39,7 +39,7 @@ def pinned_isa(isa: str) -> Iterator[None]:
 def filtered_by(way: str) -> Iterator[None]:
     """Answers filtered searches in one way, where an index has it; process-wide, so not from two threads at once.
 
-    `gather`, `scan`, `lists` or `walk`: see `Index.explain`. What finds too little still ends in a gathering.
+    `gather`, `scan`, `lists`, `walk` or `copies`: see `Index.explain`. What finds too little still ends in a gathering.
 
     >>> with filtered_by("gather"):
     ...     pass

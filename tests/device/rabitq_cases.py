@@ -27,9 +27,9 @@ class Runner(Protocol):
 
     def scan(
         self, queries: Array, blocks: Array, n: int, *, terms: bool, planes: int, factor: float, adds: Array,
-        epsilons: Array, thresholds: Array, capacity: int,
+        epsilons: Array, thresholds: Array, capacity: int, allowed: Array | None,
     ) -> tuple[Array, Array]:  # fmt: skip
-        """-> hits (nq, capacity) of HIT, counts (nq)."""
+        """-> hits (nq, capacity) of HIT, counts (nq); allowed: bool (n,) or (nq, n)."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,12 @@ class Case:
     terms: bool = False
     keep: float = 0.5  # share of the rows that reach the threshold
     data: str = "normal"  # or "zeros": rows and queries of zeros among the others
+    mask: str = ""  # rows that may be hits: "shared" by chance, "each" query its own run of rows, or all
     seed: int = 0
 
     def __str__(self) -> str:
-        return f"n{self.n}-D{self.padded}-q{self.nq}-p{self.planes}-{self.data}" + ("-terms" if self.terms else "")
+        marks = [self.data, *["terms"] * self.terms, *[self.mask] * bool(self.mask)]
+        return "-".join([f"n{self.n}-D{self.padded}-q{self.nq}-p{self.planes}", *marks])
 
 
 def inputs(case: Case) -> tuple[Array, Array]:
@@ -56,6 +58,16 @@ def inputs(case: Case) -> tuple[Array, Array]:
         residuals[::3], queries[::2] = 0, 0
         residuals[1::3, ::2] = -0.0
     return residuals, queries
+
+
+def allowed_rows(case: Case) -> Array | None:
+    if not case.mask:
+        return None
+    rng = np.random.default_rng([case.seed, case.n])
+    if case.mask == "shared":
+        return rng.random(case.n) < 0.03
+    begins = rng.integers(0, case.n, (case.nq, 1))
+    return (np.arange(case.n) - begins) % case.n < max(1, case.n // 20)
 
 
 def check(case: Case, runner: Runner, reference: Any) -> None:
@@ -85,14 +97,15 @@ def _check_scan(case: Case, runner: Runner, reference: Any, codes: Any, queries:
         reference.plane_bounds(planes, codes, factor, adds[i], epsilons[i], terms) for i, planes in enumerate(every)
     ]
     thresholds = np.array([np.quantile(upper, 1 - case.keep, method="higher") for _, upper in bounds])
-    capacity = case.n
+    capacity, allowed = case.n, allowed_rows(case)
     hits, counts = runner.scan(
         queries, reference.pack_blocks(codes, "l2" if case.terms else "ip"), case.n, terms=case.terms,
         planes=case.planes, factor=factor, adds=adds, epsilons=epsilons,
-        thresholds=thresholds.astype(np.float32), capacity=capacity,
+        thresholds=thresholds.astype(np.float32), capacity=capacity, allowed=allowed,
     )  # fmt: skip
     for i, (estimates, uppers) in enumerate(bounds):
-        rows = np.flatnonzero(uppers >= thresholds[i])
+        mine = np.ones(case.n, bool) if allowed is None else np.broadcast_to(allowed, (case.nq, case.n))[i]
+        rows = np.flatnonzero((uppers >= thresholds[i]) & mine)
         assert counts[i] == len(rows), f"{case}: query {i} has {counts[i]} hits, not {len(rows)}"
         found = np.sort(hits[i, : counts[i]], order="row")
         assert np.array_equal(found["row"], rows), f"{case}: rows differ from the reference"
@@ -111,6 +124,9 @@ def small_cases() -> Iterator[Case]:
         yield Case(3001, 64, 9, planes, terms=True, keep=0.05)  # blocks for several turns of a warp
         yield Case(129, 128, 5, planes, terms=True, keep=1.0, data="zeros")
         yield Case(33, 4096, 3, planes)
+        for mask in ("shared", "each"):
+            yield Case(1501, 128, 5, planes, keep=0.7, mask=mask)  # blocks without a row that counts
+            yield Case(40, 64, 1, planes, terms=True, keep=1.0, mask=mask)
 
 
 def large_cases() -> Iterator[Case]:
@@ -120,3 +136,5 @@ def large_cases() -> Iterator[Case]:
         yield Case(50_001, 768, 1, planes, terms=True, keep=0.3)
         yield Case(3001, 8192, 4, planes)
         yield Case(501, 32768, 4, planes)
+        yield Case(100_003, 384, 7, planes, keep=0.1, mask="shared")
+        yield Case(100_003, 384, 7, planes, keep=0.1, mask="each")

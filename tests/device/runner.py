@@ -154,16 +154,15 @@ class RabitqRunner(Runner):
 
     def scan(
         self, queries: Array, blocks: Array, n: int, *, terms: bool, planes: int, factor: float, adds: Array,
-        epsilons: Array, thresholds: Array, capacity: int,
+        epsilons: Array, thresholds: Array, capacity: int, allowed: Array | None,
     ) -> tuple[Array, Array]:  # fmt: skip
         cut = self.door.rabitq_planes(*self.put(queries), planes)
-        stored, *bounds = self.put(blocks, adds, epsilons, thresholds)
-        names = ("adds", "epsilons", "thresholds")
-        return self.hits(
-            self.door.rabitq_scan(
-                stored, n, cut, terms=terms, factor=factor, capacity=capacity, **dict(zip(names, bounds, strict=True))
-            )
+        stored, mask, *bounds = self.put(blocks, allowed, adds, epsilons, thresholds)
+        numbers = dict(zip(("adds", "epsilons", "thresholds"), bounds, strict=True))
+        found = self.door.rabitq_scan(
+            stored, n, cut, terms=terms, factor=factor, capacity=capacity, allowed=mask, **numbers
         )
+        return self.hits(found)
 
 
 class RotateRunner(Runner):

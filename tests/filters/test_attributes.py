@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from tessella.attributes import Attributes
+from tessella.attributes import Attributes, arrow
 from tessella.errors import FormatError, InvalidArgument, TessellaError, UnsupportedType
 
 DAY = datetime.date(2024, 5, 31)
@@ -355,3 +355,31 @@ def test_damaged_bytes_are_refused(rng: np.random.Generator) -> None:
         except FormatError:
             refused += 1
     assert refused > 0
+
+
+# ---- in a file -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_compressed_where_it_pays() -> None:
+    stream = Attributes({"section": ["python", "math", "games"] * 2000, "size": list(range(6000))}).to_arrow()
+    packed = arrow.compressed(stream)
+    assert packed is not None and len(packed) < 0.9 * len(stream)
+    assert bytes(arrow.uncompressed(packed, len(stream))) == stream
+    noise = np.random.default_rng(0).random(6000)
+    assert arrow.compressed(Attributes({"noise": noise}).to_arrow()) is None
+    assert arrow.compressed(Attributes({"same": ["x"] * 3_000_000}).to_arrow()) is None  # more than a reader believes
+
+
+def test_a_stream_that_says_it_is_longer_than_it_can_be_is_refused() -> None:
+    stream = Attributes({"section": ["python"] * 3000}).to_arrow()
+    packed = arrow.compressed(stream)
+    assert packed is not None
+    for data, size in [
+        (packed, 257 * len(packed)),
+        (packed, len(stream) + 1),
+        (packed, len(stream) - 1),
+        (packed[:-5], len(stream)),
+        (packed[:20] + bytes(10) + packed[30:], len(stream)),
+    ]:
+        with pytest.raises(FormatError, match="attributes are damaged"):
+            arrow.uncompressed(data, size)

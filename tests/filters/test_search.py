@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import datetime
+import json
 import pickle
 import subprocess
 import sys
@@ -17,11 +19,13 @@ import pytest
 
 import tessella as ts
 from tessella import FormatError, InvalidArgument
+from tessella.attributes import arrow
 from tessella.testing import filtered_by
 
 N, DIM, K, QUERIES = 6000, 32, 10, 25
 SPECS = ["Flat", "Flat,B1+U8", "IVF64", "IVF64,B1+U8", "IVF64+SOAR,B1+U8", "Graph32,B1+U8", "Graph32,U8"]
 CODED = ["Flat,B1+U8", "IVF64,B1+U8", "Graph32,B1+U8"]
+FORMATS = Path(__file__).parents[1] / "data" / "formats"
 SHARES = [0.001, 0.01, 0.1, 0.5, 1.0]
 
 Floats = npt.NDArray[np.float32]
@@ -152,7 +156,10 @@ def test_every_way_finds_what_matches_in_any_company(made: ts.Index, way: str, s
 
 
 def test_a_way_that_there_is_not_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="expected gather, scan, lists, walk; got 'guess'"), filtered_by("guess"):
+    with (
+        pytest.raises(InvalidArgument, match="expected gather, scan, lists, walk, copies; got 'guess'"),
+        filtered_by("guess"),
+    ):
         pass
 
 
@@ -253,6 +260,34 @@ def test_attributes_stay_with_their_rows(spec: str, tmp_path: Path) -> None:
         each.remove(sorted(changed)[:5])
         each.add(X[5000:5010], ids=np.arange(5000, 5010), attributes=table(np.arange(5000, 5010)))
         assert in_step(each)
+
+
+def test_attributes_of_earlier_files_are_read(tmp_path: Path) -> None:
+    """Whose stream is not compressed; written once, by the version that wrote such files."""
+    for mmap in (False, True):
+        index = ts.Index.load(FORMATS / "index-v1-flat-u8-attributes-ip.tessella", mmap=mmap)
+        assert index.attributes is not None
+        frame = index.attributes.to_frame()
+        assert frame["name"].to_list() == ["a", None, "a", "b", "a"]
+        assert frame["tags"].to_list() == [["x", "y"], [], None, ["x"], ["z"]]
+        assert frame["day"].to_list()[0] == datetime.date(2024, 5, 31)
+        assert index.filter("size >= 2 AND array_has(tags, 'z')").ids.tolist() == [4]
+        index.save(tmp_path / "again.tessella")
+        again = ts.Index.load(tmp_path / "again.tessella", mmap=mmap)
+        assert again.attributes is not None and again.attributes.to_frame().equals(frame)
+
+
+def test_files_hold_attributes_compressed(tmp_path: Path) -> None:
+    index = small("Flat,U8", 2000)
+    index.save(tmp_path / "index.tessella")
+    data = (tmp_path / "index.tessella").read_bytes()
+    tensors = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # of any safetensors file
+    assert "attributes" not in tensors and index.attributes is not None
+    (stored,) = tensors["attributes.zstd"]["shape"]
+    assert stored < 0.9 * len(index.attributes.to_arrow())
+    for mmap in (False, True):
+        loaded = ts.Index.load(tmp_path / "index.tessella", mmap=mmap)
+        assert loaded.attributes is not None and loaded.attributes.to_frame().equals(index.attributes.to_frame())
 
 
 def test_rows_without_attributes_have_nulls() -> None:
@@ -421,11 +456,19 @@ def test_a_file_whose_attributes_are_of_other_rows_is_damaged(tmp_path: Path) ->
         ts.Index.load(tmp_path / "wrong.tessella")
 
 
-def test_damaged_attributes_are_a_format_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_damaged_attributes_are_a_format_error(packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, index = tmp_path / "index.tessella", small()
-    index.save(path)
     assert index.attributes is not None
-    whole, attributes = path.read_bytes(), index.attributes.to_arrow()
+    attributes = index.attributes.to_arrow()
+    if packed:
+        made = arrow.compressed(attributes)
+        assert made is not None
+        attributes = made
+    else:
+        monkeypatch.setattr(arrow, "compressed", lambda stream: None)
+    index.save(path)
+    whole = path.read_bytes()
     start = whole.index(attributes)
     rng = np.random.default_rng(3)
     refused = 0

@@ -62,9 +62,16 @@ void run_rabitq(std::size_t n, std::size_t padded, std::size_t nq, bool terms, i
   std::vector<RabitqHit> hits(nq * capacity);
   std::vector<std::uint32_t> counts(nq);
   cuda::rabitq_scan({blocks.data(), n, padded, terms, cut, nq, 1.0f, zeros.data(), zeros.data(), zeros.data(),
-                     hits.data(), capacity, counts.data(), nullptr});
+                     hits.data(), capacity, counts.data(), nullptr, 0, nullptr});
   for (const std::uint32_t count : counts) expect(count == n, "rabitq_scan", n);
   for (const RabitqHit& hit : hits) expect(hit.row < n && hit.estimate == 0.0f, "rabitq_scan", n);
+
+  const std::size_t words = (n + 31) / 32;
+  const std::vector<std::uint32_t> allowed(nq * words, 2);  // the second row of every block
+  cuda::rabitq_scan({blocks.data(), n, padded, terms, cut, nq, 1.0f, zeros.data(), zeros.data(), zeros.data(),
+                     hits.data(), capacity, counts.data(), allowed.data(), words, nullptr});
+  const std::size_t wanted = n / 32 + (n % 32 > 1 ? 1 : 0);
+  for (const std::uint32_t count : counts) expect(count == wanted, "rabitq_scan under bitmaps", n);
 }
 
 void run_pq(std::size_t n, std::size_t m, std::size_t dims, int bits, std::size_t nq, bool terms) {

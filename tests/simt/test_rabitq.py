@@ -28,15 +28,24 @@ class Runner(Emulator):
 
     def scan(
         self, queries: Array, blocks: Array, n: int, *, terms: bool, planes: int, factor: float, adds: Array,
-        epsilons: Array, thresholds: Array, capacity: int,
+        epsilons: Array, thresholds: Array, capacity: int, allowed: Array | None = None,
     ) -> tuple[Array, Array]:  # fmt: skip
         nq, padded = queries.shape
         hits, counts = np.full((nq, capacity), -1, np.int32).astype(HIT), np.full(nq, 77, np.uint32)
         self.call(
             "simt_rabitq_scan", blocks, n, padded, terms, *self.planes(queries, planes), planes, nq, factor, adds,
-            epsilons, thresholds, hits, capacity, counts,
+            epsilons, thresholds, hits, capacity, counts, *_words(allowed),
         )  # fmt: skip
         return hits, counts
+
+
+def _words(allowed: Array | None) -> tuple[Array | None, int]:
+    """A word for each block of rows, and how many words each query has of its own."""
+    if allowed is None:
+        return None, 0
+    bits = np.pad(allowed, [(0, 0)] * (allowed.ndim - 1) + [(0, -allowed.shape[-1] % 32)])
+    words = np.packbits(bits, axis=-1, bitorder="little").view(np.uint32)
+    return np.ascontiguousarray(words), words.shape[-1] if allowed.ndim == 2 else 0
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +88,19 @@ def test_rows_behind_the_last_are_not_found(emulator: Runner) -> None:
     hits, counts = scan_all(emulator, 33, 100)
     assert counts.tolist() == [33, 33]
     assert np.array_equal(np.sort(hits["row"][:, :33]), np.tile(np.arange(33), (2, 1)))
+
+
+def test_one_row_that_may_be_found_is_found_by_every_query(emulator: Runner) -> None:
+    residuals, queries = inputs(Case(96, 64, 2))
+    blocks = reference.pack_blocks(reference.rabitq_encode(residuals), "ip")
+    allowed = np.zeros(96, bool)
+    allowed[70] = True
+    ones = np.ones(2, np.float32)
+    hits, counts = emulator.scan(
+        queries, blocks, 96, terms=False, planes=8, factor=1.0, adds=ones, epsilons=ones,
+        thresholds=np.full(2, -np.inf, np.float32), capacity=4, allowed=allowed,
+    )  # fmt: skip
+    assert counts.tolist() == [1, 1] and hits["row"][:, 0].tolist() == [70, 70]
 
 
 def test_nothing_reaches_an_infinite_threshold(emulator: Runner) -> None:

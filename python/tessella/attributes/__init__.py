@@ -188,8 +188,16 @@ class Attributes:
         """All rows."""
         return self.rows(np.arange(self._rows), columns)
 
+    def order(self, column: str) -> npt.NDArray[np.int64]:
+        """The numbers of all rows by rising values of a column, equal ones as they are, nulls last."""
+        (values,) = self.to_frame([column]).get_columns()
+        if values.dtype.is_nested():
+            raise InvalidArgument(f"order: expected a column that has an order; {column!r} is {values.dtype}")
+        numbers = pl.DataFrame({"value": values, "row": np.arange(self._rows)})
+        return numbers.sort("value", nulls_last=True, maintain_order=True)["row"].to_numpy().astype(np.int64)
+
     def to_arrow(self) -> bytes:
-        """The table as an Arrow stream: uncompressed, so that a file that holds it can be mapped."""
+        """The table as an uncompressed Arrow stream, as `from_arrow` reads it where it lies."""
         view = self.compact()
         return arrow.written(view.parts[0] if view.parts else Part(pl.DataFrame(), 0, {}), view.types)
 

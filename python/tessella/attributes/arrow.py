@@ -25,6 +25,29 @@ _ROWS, _UNTYPED = b"tessella.rows", b"tessella.untyped"
 _DAMAGE = (pa.ArrowException, pl.exceptions.PolarsError, TessellaError, LookupError, OSError, TypeError, ValueError)
 
 
+_LEVEL = 3  # of zstd: higher ones take much longer for a few percent
+_MOST = 256  # times as large as its compressed form a stream may be: what a damaged file can make of itself
+
+
+def compressed(stream: bytes) -> bytes | None:
+    """A stream by zstd; None where that is not there, or does not pay."""
+    if not pa.Codec.is_available("zstd"):
+        return None
+    packed: bytes = pa.Codec("zstd", compression_level=_LEVEL).compress(stream, asbytes=True)
+    return packed if 10 * len(packed) < 9 * len(stream) and len(stream) <= _MOST * len(packed) else None
+
+
+def uncompressed(data: object, size: int) -> Any:
+    """The stream of so many bytes, in memory of its own."""
+    packed = pa.py_buffer(data)
+    if not 0 <= size <= _MOST * packed.size:
+        raise FormatError(f"load: the attributes are damaged: {packed.size} bytes cannot hold {size}")
+    try:
+        return pa.Codec("zstd").decompress(packed, size)
+    except _DAMAGE as error:
+        raise FormatError(f"load: the attributes are damaged: {error}") from error
+
+
 def written(part: Part, types: Mapping[str, Type]) -> bytes:
     """The stream, uncompressed."""
     columns = {column.name: _array(column, part.values.get(column.name)) for column in part.frame.get_columns()}

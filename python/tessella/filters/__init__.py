@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tessella._arrays import as_ids, is_torch
-from tessella.bitmap import Bitmap, full_words
+from tessella.bitmap import Bitmap, KeptBitmap, full_words
 from tessella.errors import InvalidArgument, UnsupportedType
 from tessella.filters import documents, selections
 from tessella.filters.conditions import Condition, field
@@ -62,6 +62,8 @@ class Filters:
         Cost: a look into a table for a filter seen since the last change. Otherwise one pass over the codes or numbers
         of each column, and the postings of each label; an array or a selector is always looked at anew.
         """
+        if isinstance(where, Filter):
+            return where.bitmap()
         key = _key(where)
         if key is None or self._attributes is None:
             return self._compiled(where)
@@ -99,10 +101,10 @@ class Filters:
             return self._evaluated(where)
         if _is_from(where, "pyarrow", "Expression"):
             return self._by_arrow(where)
-        if isinstance(where, Filter):
-            return where.bitmap()
         if isinstance(where, Bitmap):
-            return where if where.n == self._rows() else selections.of_mask(where.mask(), self._rows())
+            if where.n != self._rows():
+                return selections.of_mask(where.mask(), self._rows())
+            return Bitmap(where.words, where.n, where.count) if isinstance(where, KeptBitmap) else where
         if selections.is_selector(where):
             return selections.of_selector(where, self._row_ids(), self._rows())
         return self._of_array(where)

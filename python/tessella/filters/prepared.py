@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tessella.bitmap import Bitmap
+from tessella.bitmap import Bitmap, KeptBitmap
 
 
 class Filter:
@@ -20,12 +20,14 @@ class Filter:
     def __init__(
         self,
         where: Any,
-        compiled: Callable[[Any], Bitmap],
+        kept: Callable[[Any, bool], KeptBitmap],
         ids: Callable[[], npt.NDArray[np.int64]],
         version: Callable[[], int],
+        materialize: bool = False,
     ) -> None:
-        self._where, self._compiled, self._ids, self._version = where, compiled, ids, version
-        self._known = version(), compiled(where)
+        self._where, self._kept, self._ids, self._version = where, kept, ids, version
+        self._materialize = materialize
+        self._known = version(), kept(where, materialize)
         if _is_mask(where):
             self._where = self.ids
 
@@ -39,11 +41,20 @@ class Filter:
         """Their ids, in the order rows are stored."""
         return self._ids()[self.bitmap().rows()]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes: its bitmap, and what searches have left with it."""
+        bitmap = self._now()
+        return bitmap.words.nbytes + int(bitmap.row_filter.nbytes())
+
     def bitmap(self) -> Bitmap:
         """One bit for each row, in the order of `Index.ids`."""
+        return self._now()
+
+    def _now(self) -> KeptBitmap:
         version = self._version()
         if self._known[0] != version:
-            self._known = version, self._compiled(self._where)
+            self._known = version, self._kept(self._where, self._materialize)
         return self._known[1]
 
     def __len__(self) -> int:
