@@ -13,6 +13,7 @@
 #include "bind/rabitq.h"
 #include "bind/rotate.h"
 #include "bind/scalar.h"
+#include "bind/smve.h"
 #include "bind/system.h"
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
@@ -30,6 +31,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   tessella::bind::register_maxsim(m);
   tessella::bind::register_contrast(m);
   tessella::bind::register_pooling(m);
+  tessella::bind::register_smve(m);
   tessella::bind::register_flat(m);
   tessella::bind::register_ivf(m);
   tessella::bind::register_graph(m);
