@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from tessella import _first_stage
 from tessella import _multivector_files as _files
 from tessella._anchor_index import AnchorIndex
-from tessella._arrays import as_ids
+from tessella._arrays import Array, as_ids
 from tessella._backend import resolve_threads, whole_number
 from tessella._ragged import Ragged, as_ragged, check_finite
 from tessella._token_encoder import SetEncoder
@@ -203,6 +204,36 @@ class MultiVectorIndex:
             self._store.remove(which)
         return len(which)
 
+    def update(
+        self,
+        ids: object,
+        documents: object | None = None,
+        *,
+        attributes: object | None = None,
+        mask: object | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Gives the documents of these ids new tokens, new attributes, or both.
+
+        Columns that `attributes` lack keep their values. An unknown id is an error, and nothing changes. Encodings of
+        other documents stay as they are: after many updates a learned encoder, and what `calibrate` measured, may no
+        longer fit.
+        """
+        if documents is None and attributes is None:
+            raise InvalidArgument("update: expected documents, attributes, or both; got neither")
+        count = resolve_threads(threads, "update")
+        ragged = None
+        if documents is not None:
+            ragged = as_ragged("update", documents, dim=self.dim, mask=mask, name="documents")
+            check_finite("update", ragged, "documents")
+        which = as_ids(ids, None if ragged is None else ragged.n, "update")
+        with self._writing:
+            table = self._index._filtering.fitted(attributes, len(which), "update")
+            self._index._filtering.check(which, "update")
+            if ragged is not None:
+                self._replace(which, ragged, count)
+            self._index._filtering.update(which, table)
+
     # ---- what comes out
 
     def search(
@@ -339,6 +370,17 @@ class MultiVectorIndex:
         values, scales = self._store.codec.encode(part)
         with self._turns.changing():
             self._store.append(ids, part.offsets, values, scales)
+
+    def _replace(self, ids: Indices, documents: Ragged, threads: int) -> None:
+        """All tokens are encoded before any is replaced, since that may fail."""
+        kept: list[tuple[int, Ragged, tuple[Array, Any]]] = [
+            (first, part, self._store.codec.encode(part)) for first, part in self._kept(documents)
+        ]
+        with self._turns.changing():
+            self._first.update(documents._replace(torch=False), ids, threads)
+            self._store.remove(ids)
+            for first, part, (values, scales) in kept:
+                self._store.append(ids[first : first + part.n], part.offsets, values, scales)
 
     def _candidates(self, candidates: int | str, recall: float | None, k: int) -> tuple[int, float | None]:
         """How many, and the recall to expect."""

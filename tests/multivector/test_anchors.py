@@ -56,6 +56,8 @@ def test_ids_come_back_and_documents_go(corpus: Corpus) -> None:
     assert len(ix.first_stage._postings.row_ids) == 80  # type: ignore[union-attr]
     ix.add(corpus.documents[:1], ids=[ids[0]])  # an id may come back
     assert ix.search(corpus.documents[0], k=1, candidates=300).ids[0, 0] == ids[0]
+    ix.update(ids[[0]], corpus.documents[1:2])
+    assert ix.search(corpus.documents[1], k=1, candidates=300).ids[0, 0] == ids[0]
 
 
 def test_more_rows_than_a_block_has(rng: np.random.Generator) -> None:
@@ -111,6 +113,8 @@ def test_only_what_a_filter_admits_is_found(corpus: Corpus) -> None:
     assert hits.attributes["year"].to_list() == hits.ids.ravel().tolist()
     own = ix.search(queries[:2], k=2, where=[f"year = {a}" for a in (7, 8)])
     assert own.ids.tolist() == [[7, -1], [8, -1]]
+    ix.update([7], corpus.documents[20:21], attributes={"year": [8]})
+    assert set(ix.search(queries[0], k=3, where="year = 8").ids[0]) == {7, 8, -1}
 
 
 @pytest.mark.parametrize("mmap", [False, True])
@@ -128,6 +132,7 @@ def test_a_file_brings_everything_back(corpus: Corpus, tmp_path: Path, mmap: boo
     for each in (ix, other):
         each.add(corpus.documents[200:])
         each.remove([2, 205])
+        each.update([7], corpus.documents[20:21])
     assert same_hits(other.search(queries, k=5), ix.search(queries, k=5))
     assert same_hits(other.search(queries, k=5, where="year < 50"), ix.search(queries, k=5, where="year < 50"))
     other.save(tmp_path / "index")  # over the file that is mapped
