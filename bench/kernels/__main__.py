@@ -13,7 +13,7 @@ from bench import machine
 from bench.kernels.rows import HEADER, Row
 
 FAMILIES = (
-    "rotate", "pq", "rabitq", "scalar", "graph", "kmeans", "binary", "fde", "maxsim", "contrast", "pooling",
+    "rotate", "pq", "rabitq", "scalar", "graph", "kmeans", "binary", "fde", "maxsim", "contrast", "pooling", "smve",
 )  # fmt: skip
 HISTORY = Path(__file__).resolve().parents[1] / "history"
 

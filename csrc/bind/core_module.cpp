@@ -14,6 +14,7 @@
 #include "bind/rotate.h"
 #include "bind/row_filter.h"
 #include "bind/scalar.h"
+#include "bind/smve.h"
 #include "bind/system.h"
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
@@ -32,6 +33,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   tessella::bind::register_contrast(m);
   tessella::bind::register_pooling(m);
   tessella::bind::register_row_filter(m);
+  tessella::bind::register_smve(m);
   tessella::bind::register_flat(m);
   tessella::bind::register_ivf(m);
   tessella::bind::register_graph(m);

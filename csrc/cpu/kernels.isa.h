@@ -56,4 +56,8 @@ void pooling_forward(const Pool& job);
 std::size_t pooling_scratch(const Pool& job);
 void pooling_backward(const PoolGradient& job);
 
+void smve_encode(const SmveEncode& job);
+std::size_t smve_encode_scratch(const SmveEncode& job);
+void smve_score(const SmveScore& job);
+
 }  // namespace tessella::TSL_LEVEL

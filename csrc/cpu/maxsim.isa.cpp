@@ -16,8 +16,10 @@ namespace tessella::TSL_LEVEL {
 
 namespace {
 
-constexpr int kTokens = kTileQueries;   // document tokens of a tile
-constexpr int kVectors = kTileVectors;  // vectors of query tokens of a panel
+constexpr int kTokens = kTileQueries;    // document tokens of a tile
+constexpr int kVectors = kTileVectors;   // vectors of query tokens of a panel
+constexpr std::size_t kLineValues = 16;  // of a token: a cache line of floats
+constexpr std::size_t kAhead = 14;       // tokens between the one that is read and the one that is fetched
 
 // Query tokens along the lanes, kVectors at a time (the last panel may have fewer), dimension after dimension.
 struct Query {
@@ -30,9 +32,11 @@ struct Query {
 };
 
 struct Tile {
-  const void* rows;     // f32, or token bytes
-  std::size_t stride;   // values from one token to the next
-  const float* scales;  // of its tokens, or nullptr
+  const void* rows;               // f32, or token bytes
+  std::size_t stride;             // values from one token to the next
+  const float* scales = nullptr;  // of its tokens, or nullptr
+  const char* coming = nullptr;   // what is read later, and for every kLineValues of a token
+  std::size_t coming_step = 0;    // so many bytes of it
 };
 
 // ---- tiles
@@ -58,16 +62,22 @@ void float_tile(const Tile& tile, const Query& query, std::size_t first) {
 #pragma GCC unroll 4
     for (int v = 0; v < kWide; ++v) sums[t][v] = zero_f32();
   }
-#pragma GCC unroll 4
-  for (std::size_t j = 0; j < query.d; ++j, tokens.advance(1), panel += kWide * kF32Lanes) {
-    F32 q[kWide];
-#pragma GCC unroll 4
-    for (int v = 0; v < kWide; ++v) q[v] = load_f32(panel + v * kF32Lanes);
+  const char* coming = tile.coming;
+  for (std::size_t j = 0; j < query.d;) {
 #pragma GCC unroll 16
-    for (int t = 0; t < kRows; ++t) {
-      const F32 x = held(set_f32(*tokens.row(t)));
+    for (int t = 0; t < kRows; ++t, coming += tile.coming_step) prefetch(coming);
+    const std::size_t end = j + kLineValues < query.d ? j + kLineValues : query.d;
 #pragma GCC unroll 4
-      for (int v = 0; v < kWide; ++v) sums[t][v] = fma(x, q[v], sums[t][v]);
+    for (; j < end; ++j, tokens.advance(1), panel += kWide * kF32Lanes) {
+      F32 q[kWide];
+#pragma GCC unroll 4
+      for (int v = 0; v < kWide; ++v) q[v] = load_f32(panel + v * kF32Lanes);
+#pragma GCC unroll 16
+      for (int t = 0; t < kRows; ++t) {
+        const F32 x = held(set_f32(*tokens.row(t)));
+#pragma GCC unroll 4
+        for (int v = 0; v < kWide; ++v) sums[t][v] = fma(x, q[v], sums[t][v]);
+      }
     }
   }
   keep_best(sums, query.best + first * kF32Lanes);
@@ -173,10 +183,10 @@ TSL_INLINE void widen_nibbles(const std::uint8_t* from, U8 values, std::size_t d
 // `count` tokens, where they lie or in `room`.
 template <TokenType kType>
 TSL_INLINE Tile read_tile(const char* tokens, std::size_t count, std::size_t d, void* room) {
-  if constexpr (kType == TokenType::kF32) return {tokens, d, nullptr};
+  if constexpr (kType == TokenType::kF32) return {tokens, d};
   if constexpr (kType == TokenType::kF16 || kType == TokenType::kBF16) {  // one after another: no gaps to mind
     widen_halves<kType>(reinterpret_cast<const std::uint16_t*>(tokens), count * d, static_cast<float*>(room));
-    return {room, d, nullptr};
+    return {room, d};
   }
   const std::size_t stride = padded_bytes(d);
   [[maybe_unused]] const U8 values = lloyd_values();
@@ -185,7 +195,7 @@ TSL_INLINE Tile read_tile(const char* tokens, std::size_t count, std::size_t d, 
     TokenByte* to = static_cast<TokenByte*>(room) + t * stride;
     kType == TokenType::kI8 ? widen_bytes(from, d, to) : widen_nibbles(from, values, d, to);
   }
-  return {room, stride, nullptr};
+  return {room, stride};
 }
 
 // ---- queries
@@ -238,20 +248,25 @@ Document document_at(const Maxsim& job, std::int64_t number) {
 }
 
 // Tiles of equal height, give or take one: a last tile of a row or two would wait for its own sums.
+//
+// A tile reads many tokens a line at a time, which no CPU takes for a stream: while it is multiplied, what is read
+// later is fetched, of this document or of the next one. Bytes are widened token after token, and come by themselves
+// unless the next document lies elsewhere.
 template <TokenType kType>
 void take_document(const Query& query, const Document& document, const Document& next, void* room) {
   const std::size_t bytes = token_bytes(kType, query.d), tiles = (document.count + kTokens - 1) / kTokens;
   const std::size_t height = document.count / tiles, higher = document.count % tiles;
   const char *tokens = document.tokens, *coming = next.tokens, *end = next.tokens + next.count * bytes;
-  // A document that lies right behind this one is fetched without being asked for.
-  const bool scattered = next.tokens != document.tokens + document.count * bytes;
-  const std::size_t ahead = scattered ? next.count * bytes / tiles / 64 + 1 : 0;
+  const bool scattered = next.count != 0 && next.tokens != document.tokens + document.count * bytes;
+  const std::size_t ahead = scattered && is_whole(kType) ? next.count * bytes / tiles / 64 + 1 : 0;
   const float* scales = document.scales;
   for (std::size_t i = 0; i < tiles; ++i) {
     const std::size_t rows = height + (i < higher ? 1 : 0);
     for (std::size_t line = 0; line < ahead && coming < end; ++line, coming += 64) prefetch(coming);
     Tile tile = read_tile<kType>(tokens, rows, query.d, room);
     tile.scales = scales;
+    tile.coming = scattered ? next.tokens + (tokens - document.tokens) : tokens + kAhead * bytes;
+    tile.coming_step = bytes * kLineValues / query.d;
     for (std::size_t first = 0; first < query.vectors; first += kVectors) {
       const std::size_t wide = query.vectors - first < kVectors ? query.vectors - first : kVectors;
       kTiles<is_whole(kType)>.of[rows][wide](tile, query, first);

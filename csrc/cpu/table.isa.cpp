@@ -48,6 +48,9 @@ Kernels kernel_table() {
   table.pooling_forward = pooling_forward;
   table.pooling_scratch = pooling_scratch;
   table.pooling_backward = pooling_backward;
+  table.smve_encode = smve_encode;
+  table.smve_encode_scratch = smve_encode_scratch;
+  table.smve_score = smve_score;
   return table;
 }
 

@@ -39,10 +39,12 @@ from tessella.pooling import pool
 from tessella.pq import ProductQuantizer
 from tessella.rabitq import RaBitQuantizer
 from tessella.scalar import ScalarQuantizer
+from tessella.smve import SMVE
 
 __all__ = [
     "FDE",
     "LEMUR",
+    "SMVE",
     "BinaryQuantizer",
     "Calibration",
     "CudaError",

@@ -17,6 +17,7 @@ __all__: list[str] = [
     "GraphIndex",
     "IvfIndex",
     "RowFilter",
+    "SmveBlock",
     "active_isa",
     "available_isas",
     "binary_dot",
@@ -53,6 +54,8 @@ __all__: list[str] = [
     "scalar_encode",
     "scalar_query",
     "set_num_threads",
+    "smve_encode",
+    "smve_score",
 ]
 
 class FdeMatrices:
@@ -84,6 +87,46 @@ class RowFilter:
     ) -> None: ...
     def count(self) -> int: ...
     def nbytes(self) -> int: ...
+class SmveBlock:
+    """
+    Rows of an inverted file: their postings, anchor after anchor.
+    """
+    def __init__(
+        self,
+        starts: numpy.typing.NDArray[numpy.int64],
+        rows: numpy.typing.NDArray[numpy.uint16],
+        weights: numpy.typing.NDArray[numpy.uint8],
+        count: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def extended(
+        self,
+        offsets: numpy.typing.NDArray[numpy.int64],
+        anchors: numpy.typing.NDArray[numpy.uint32],
+        weights: numpy.typing.NDArray[numpy.uint8],
+    ) -> SmveBlock:
+        """
+        A block with more rows: sparse vectors whose weights are bytes.
+        """
+    @property
+    def count(self) -> int:
+        """
+        Rows of the block.
+        """
+    @property
+    def rows(self) -> numpy.typing.NDArray[numpy.uint16]:
+        """
+        Rows of the postings.
+        """
+    @property
+    def starts(self) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        Where the postings of each anchor begin (anchors + 1).
+        """
+    @property
+    def weights(self) -> numpy.typing.NDArray[numpy.uint8]:
+        """
+        Weights of the postings.
+        """
 
 class FlatIndex:
     """
@@ -635,6 +678,32 @@ def scalar_query(query: numpy.typing.NDArray[numpy.float32]) -> tuple[typing.Any
 def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Set the default number of threads.
+    """
+
+def smve_encode(
+    tokens: numpy.typing.NDArray[numpy.float32],
+    offsets: numpy.typing.NDArray[numpy.int64],
+    signs: numpy.typing.NDArray[numpy.uint64],
+    *,
+    kept: typing.SupportsInt | typing.SupportsIndex,
+    queries: bool,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[typing.Any, ...]:
+    """
+    Sparse vectors (offsets, anchors, weights) of queries or documents, tokens (T, d).
+    """
+
+def smve_score(
+    blocks: collections.abc.Sequence[SmveBlock],
+    scales: numpy.typing.NDArray[numpy.float32],
+    offsets: numpy.typing.NDArray[numpy.int64],
+    query_anchors: numpy.typing.NDArray[numpy.uint32],
+    query_weights: numpy.typing.NDArray[numpy.uint32],
+    *,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Scores (nq, n) of the rows of all blocks.
     """
 
 N4_GRID: str = "lloyd"

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessella import _container, _files
+from tessella import _container, _first_stage
 from tessella._quantizer import natural
 from tessella._token_encoder import FILE_DTYPES as ENCODER_DTYPES
-from tessella._token_encoder import TokenEncoder
+from tessella._token_encoder import SetEncoder
 from tessella._token_store import FILE_DTYPES, check_offsets
 from tessella.calibration import Calibration, check_recall
 from tessella.errors import FormatError
-from tessella.index import Index
 
 if TYPE_CHECKING:
     from tessella.multivector import MultiVectorIndex
@@ -31,7 +30,7 @@ _KIND = "multivector"
 def save(index: MultiVectorIndex, path: str | os.PathLike[str]) -> None:
     """See `MultiVectorIndex.save`."""
     settings, arrays = index.encoder.state()
-    first, tensors = _files.described(index._index)
+    first, tensors = index._first.described()
     config: dict[str, Any] = {
         "encoder": {"kind": index.encoder._kind, "settings": settings},
         "index": first,
@@ -88,13 +87,11 @@ def load(
 def _made(kind: type[MultiVectorIndex], file: _container.Container) -> MultiVectorIndex:
     config = file.config
     encoder = _encoder(config["encoder"], _part(file, "encoder", {}))
-    first = _files.made(Index, _part(file, "index", config["index"]))
-    if first.metric != "ip" or first.dim != encoder.output_dim:
-        raise ValueError(f"its first stage is of {first.dim} dimensions, its encoder makes {encoder.output_dim}")
+    stage = _first_stage.restored(encoder, _part(file, "index", config["index"]))
+    first = stage.index
     index = kind(
-        encoder, codes=first.spec, tokens=config["tokens"], pool_factor=natural(config, "pool_factor"),
-        seed=natural(config, "seed"),
-    )  # fmt: skip
+        encoder, tokens=config["tokens"], pool_factor=natural(config, "pool_factor"), seed=natural(config, "seed")
+    )
     codec = index._store.codec
     tokens = file.take("documents.tokens", FILE_DTYPES[codec.kind], (None, codec.width))
     scales = file.take("documents.scales", "F32", (len(tokens),)) if codec.scaled else None
@@ -102,7 +99,7 @@ def _made(kind: type[MultiVectorIndex], file: _container.Container) -> MultiVect
     ids = np.ascontiguousarray(file.take("documents.ids", "I64", (len(first),)))
     if not np.array_equal(np.sort(ids), np.sort(first.ids)):
         raise ValueError("its tokens are not those of its documents")
-    index._index = first
+    index._first = stage
     index._store.adopt(ids, offsets, tokens, scales)
     index._next_id = natural(config, "next_id")
     if len(ids) and index._next_id <= ids.max():
@@ -121,17 +118,18 @@ def _part(file: _container.Container, prefix: str, config: dict[str, Any]) -> _c
     return _container.Container(file.path, tensors, dtypes, {"config": json.dumps(config)})
 
 
-def _encoder(config: dict[str, Any], part: _container.Container) -> TokenEncoder:
+def _encoder(config: dict[str, Any], part: _container.Container) -> SetEncoder:
     kinds = {each._kind: each for each in _kinds()}
     if config["kind"] not in kinds:
         raise ValueError(f"its encoder is of the kind {config['kind']!r}")
     return kinds[config["kind"]].from_state(config["settings"], part.tensors)
 
 
-def _kinds() -> Iterator[type[TokenEncoder]]:
+def _kinds() -> Iterator[type[SetEncoder]]:
     """Every encoder there is, those of the caller's own included."""
-    waiting = list(TokenEncoder.__subclasses__())
+    waiting: list[type[SetEncoder]] = list(SetEncoder.__subclasses__())
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        yield kind
+        if hasattr(kind, "_kind"):
+            yield kind

@@ -1,7 +1,7 @@
 """What encoders of token sets share: one vector a query or document, whose inner products stand for MaxSim.
 
-An encoder brings how a slice of tokens becomes float32 or float16 rows; types, results of the caller's, codes of one
-bit and files are here.
+All of them have files. One of dense vectors brings how a slice of tokens becomes float32 or float16 rows; types,
+results of the caller's and codes of one bit are here.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from tessella.rabitq import RaBitQuantizer
 Array = npt.NDArray[Any]
 Settings = dict[str, Any]
 Arrays = dict[str, Array]
-Self = TypeVar("Self", bound="TokenEncoder")
+Self = TypeVar("Self", bound="SetEncoder")
 
 _DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
 FILE_DTYPES = {"float32": "F32", "uint32": "U32"}
 _SLICE_BYTES = 64 << 20  # of rows that stand in memory before they become 1-bit codes
 
 
-class TokenEncoder(ABC):
-    """One vector for each query or document, out of the vectors of its tokens."""
+class SetEncoder(ABC):
+    """What makes one vector, dense or sparse, of the vectors of a query's or document's tokens."""
 
     _kind: ClassVar[str]  # of its file
 
@@ -41,6 +41,36 @@ class TokenEncoder(ABC):
     @abstractmethod
     def dim(self) -> int:
         """Length of a token vector."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the encoder, its matrices included, to one safetensors file."""
+        settings, arrays = self.state()
+        tensors = [(name, FILE_DTYPES[x.dtype.name], x.shape, [x]) for name, x in arrays.items()]
+        _container.write(path, tensors, {"kind": self._kind, "config": json.dumps(settings)})
+
+    @classmethod
+    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
+        """Reads what `save` wrote; a FormatError where that is not what the file holds."""
+        file = _container.read(path, kind=cls._kind)
+        try:
+            return cls.from_state(file.config, file.tensors)
+        except FormatError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"load: {file.path} is damaged: it describes no encoder ({error})") from error
+
+    @abstractmethod
+    def state(self) -> tuple[Settings, Arrays]:
+        """What an encoder is made of, for a file: settings that JSON holds, and arrays by name."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls: type[Self], settings: Settings, arrays: Arrays) -> Self:
+        """The encoder that `state` was taken of; a KeyError, TypeError or ValueError where that is not one."""
+
+
+class TokenEncoder(SetEncoder):
+    """One dense vector for each query or document, out of the vectors of its tokens."""
 
     @property
     @abstractmethod
@@ -85,32 +115,6 @@ class TokenEncoder(ABC):
         without tokens: nothing is then like them, whatever the query.
         """
         return self._encoded("encode_documents", documents, mask, out, dtype, threads)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the encoder, its matrices included, to one safetensors file."""
-        settings, arrays = self.state()
-        tensors = [(name, FILE_DTYPES[x.dtype.name], x.shape, [x]) for name, x in arrays.items()]
-        _container.write(path, tensors, {"kind": self._kind, "config": json.dumps(settings)})
-
-    @classmethod
-    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
-        """Reads what `save` wrote; a FormatError where that is not what the file holds."""
-        file = _container.read(path, kind=cls._kind)
-        try:
-            return cls.from_state(file.config, file.tensors)
-        except FormatError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"load: {file.path} is damaged: it describes no encoder ({error})") from error
-
-    @abstractmethod
-    def state(self) -> tuple[Settings, Arrays]:
-        """What an encoder is made of, for a file: settings that JSON holds, and arrays by name."""
-
-    @classmethod
-    @abstractmethod
-    def from_state(cls: type[Self], settings: Settings, arrays: Arrays) -> Self:
-        """The encoder that `state` was taken of; a KeyError, TypeError or ValueError where that is not one."""
 
     @abstractmethod
     def _encode(self, tokens: Ragged, out: Array, query: bool, threads: int) -> None:

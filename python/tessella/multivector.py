@@ -6,21 +6,23 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tessella import _first_stage
 from tessella import _multivector_files as _files
-from tessella._arrays import as_ids
+from tessella._anchor_index import AnchorIndex
+from tessella._arrays import Array, as_ids
 from tessella._backend import resolve_threads, whole_number
 from tessella._ragged import Ragged, as_ragged, check_finite
-from tessella._token_encoder import TokenEncoder
+from tessella._token_encoder import SetEncoder
 from tessella._token_pooling import pooled
 from tessella._token_store import TokenCodec, TokenStore
 from tessella._turns import Turns
 from tessella.calibration import Calibration, Span, check_recall, efforts_of
-from tessella.errors import InvalidArgument, RecallWarning, UnsupportedType
-from tessella.fde import FDE
+from tessella.errors import InvalidArgument, RecallWarning
 from tessella.filters import Where
 from tessella.hits import Hits
 from tessella.index import Index
@@ -32,11 +34,9 @@ Indices = npt.NDArray[np.int64]
 
 _SEED = 0x7E55E11A
 _MOST_CANDIDATES = 2048  # the longest list that an index returns
-_SLICE_DOCUMENTS = 2048  # encoded at a time, so that encodings never stand in memory together
-_MEAN_DOCUMENTS = 2048  # that a first stage takes its centre from, at most
-_TRAIN_DOCUMENTS = 16_384  # that lists or codebooks are learnt from
-_FOR_EACH = {"fde": 20, None: 10}  # candidates for each document wanted, before anything has been measured
-_LEAST = {"fde": 200, None: 100}
+_FOR_EACH, _FOR_EACH_LEARNED = 20, 10  # candidates for each document wanted, before anything has been measured
+_LEAST, _LEAST_LEARNED = 200, 100
+_DRAWN = ("fde", "smve")  # kinds of encoders that have looked at no document
 
 
 class MultiVectorHits(Hits):
@@ -52,13 +52,13 @@ class MultiVectorHits(Hits):
 class MultiVectorIndex:
     """Documents of many vectors, and those that score best by MaxSim.
 
-    An `encoder` makes one vector of each document; an `Index` over these finds candidates, and the exact MaxSim over
-    their stored tokens ranks them.
+    An `encoder` makes one vector of each document; an `Index` over these, or for `SMVE` an inverted file, finds
+    candidates, and the exact MaxSim over their stored tokens ranks them.
 
     Args:
-        encoder: `FDE(…)`, which needs no training, or a learned encoder that has been fitted.
-        codes: spec of the first stage, as for `Index`, without a structure a flat one: `B1` (1 bit a number), `B1+U8`,
-            `U8`, `PQ1280`, `IVF,B1`, `Graph32,B1+U8`, …
+        encoder: `FDE(…)` or `SMVE(…)`, which need no training, or a learned encoder that has been fitted.
+        codes: spec of the first stage, as for `Index`, without a structure a flat one: `B1` (1 bit a number, the
+            default), `B1+U8`, `U8`, `PQ1280`, `IVF,B1`, `Graph32,B1+U8`, …; not for `SMVE`.
         tokens: how tokens are stored: `f32`, `f16`, `bf16`, `int8` or `n4` (4 bits, rotated).
         pool_factor: stored tokens are means of so many that lie close together; 1 keeps all. The first stage sees the
             document as it came.
@@ -80,16 +80,19 @@ class MultiVectorIndex:
     """
 
     def __init__(
-        self, encoder: TokenEncoder, *, codes: str = "B1", tokens: str = "f16", pool_factor: int = 1, seed: int = _SEED
+        self,
+        encoder: SetEncoder,
+        *,
+        codes: str | None = None,
+        tokens: str = "f16",
+        pool_factor: int = 1,
+        seed: int = _SEED,
     ) -> None:
-        if not isinstance(encoder, TokenEncoder):
-            raise UnsupportedType(f"MultiVectorIndex: expected an encoder such as FDE; got {type(encoder).__name__}")
-        self._encoder = encoder
         self._pool_factor = whole_number(pool_factor, 1, "pool_factor", "MultiVectorIndex")
         self._seed = whole_number(seed, 0, "seed", "MultiVectorIndex")
+        self._first = _first_stage.made(encoder, codes, self._seed)
+        self._encoder = encoder
         self._store = TokenStore(TokenCodec(tokens, encoder.dim, self._seed))
-        spec = codes if codes.startswith(("Flat", "IVF", "Graph")) else f"Flat,{codes}"
-        self._index = Index(spec, dim=encoder.output_dim, metric="ip", seed=self._seed)
         self._calibration: Calibration | None = None
         self._recall = 0.95
         self._next_id = 0
@@ -104,14 +107,14 @@ class MultiVectorIndex:
         return self._encoder.dim
 
     @property
-    def encoder(self) -> TokenEncoder:
+    def encoder(self) -> SetEncoder:
         """What makes one vector of a document."""
         return self._encoder
 
     @property
-    def first_stage(self) -> Index:
+    def first_stage(self) -> Index | AnchorIndex:
         """The index over encodings; to be looked at, and for its `nprobe` or `ef`. Do not add to it."""
-        return self._index
+        return self._first.index
 
     @property
     def tokens(self) -> str:
@@ -179,15 +182,14 @@ class MultiVectorIndex:
         with self._writing:
             if own is None:
                 own = np.arange(self._next_id, self._next_id + ragged.n, dtype=np.int64)
-            self._index._engine.check_new_ids(own)
+            self._first.check_new_ids(own)
             table = self._index._filtering.fitted(attributes, ragged.n, "add")
-            self._train_first(ragged, count)
             added = 0
             try:
                 for first, part in self._kept(ragged):
                     self._append(own[first : first + part.n], part)
                     added += part.n
-                self._index._add_encoded(self._encoded(ragged, count), own, table, count)
+                self._first.add(ragged._replace(torch=False), own, table, count)
             except BaseException:
                 with self._turns.changing():
                     self._store.forget_last(added)
@@ -201,6 +203,36 @@ class MultiVectorIndex:
             self._index.remove(which)
             self._store.remove(which)
         return len(which)
+
+    def update(
+        self,
+        ids: object,
+        documents: object | None = None,
+        *,
+        attributes: object | None = None,
+        mask: object | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Gives the documents of these ids new tokens, new attributes, or both.
+
+        Columns that `attributes` lack keep their values. An unknown id is an error, and nothing changes. Encodings of
+        other documents stay as they are: after many updates a learned encoder, and what `calibrate` measured, may no
+        longer fit.
+        """
+        if documents is None and attributes is None:
+            raise InvalidArgument("update: expected documents, attributes, or both; got neither")
+        count = resolve_threads(threads, "update")
+        ragged = None
+        if documents is not None:
+            ragged = as_ragged("update", documents, dim=self.dim, mask=mask, name="documents")
+            check_finite("update", ragged, "documents")
+        which = as_ids(ids, None if ragged is None else ragged.n, "update")
+        with self._writing:
+            table = self._index._filtering.fitted(attributes, len(which), "update")
+            self._index._filtering.check(which, "update")
+            if ragged is not None:
+                self._replace(which, ragged, count)
+            self._index._filtering.update(which, table)
 
     # ---- what comes out
 
@@ -326,21 +358,9 @@ class MultiVectorIndex:
 
     # ---- behind the door
 
-    def _train_first(self, ragged: Ragged, threads: int) -> None:
-        if self._index.is_trained or not ragged.n:
-            return
-        config = self._index.config
-        learns = config.structure == "IVF" or "PQ" in config.codecs[0]
-        some, most = ragged, _TRAIN_DOCUMENTS if learns else _MEAN_DOCUMENTS
-        if ragged.n > most:
-            some = ragged.chosen(np.sort(np.random.default_rng(0).permutation(ragged.n)[:most]))
-        self._index.train(self._encoder.encode_documents(some._replace(torch=False), threads=threads), threads=threads)
-
-    def _encoded(self, ragged: Ragged, threads: int) -> Iterator[npt.NDArray[np.float32]]:
-        step = ragged.n if self._index._structure.built_at_once and not len(self._index) else _SLICE_DOCUMENTS
-        for first in range(0, ragged.n, max(1, step)):
-            part = ragged.part(first, min(first + step, ragged.n))._replace(torch=False)
-            yield self._encoder.encode_documents(part, threads=threads)
+    @property
+    def _index(self) -> Index | AnchorIndex:
+        return self._first.index
 
     def _kept(self, ragged: Ragged) -> Iterator[tuple[int, Ragged]]:
         for first, part in ragged.slices():
@@ -350,6 +370,17 @@ class MultiVectorIndex:
         values, scales = self._store.codec.encode(part)
         with self._turns.changing():
             self._store.append(ids, part.offsets, values, scales)
+
+    def _replace(self, ids: Indices, documents: Ragged, threads: int) -> None:
+        """All tokens are encoded before any is replaced, since that may fail."""
+        kept: list[tuple[int, Ragged, tuple[Array, Any]]] = [
+            (first, part, self._store.codec.encode(part)) for first, part in self._kept(documents)
+        ]
+        with self._turns.changing():
+            self._first.update(documents._replace(torch=False), ids, threads)
+            self._store.remove(ids)
+            for first, part, (values, scales) in kept:
+                self._store.append(ids[first : first + part.n], part.offsets, values, scales)
 
     def _candidates(self, candidates: int | str, recall: float | None, k: int) -> tuple[int, float | None]:
         """How many, and the recall to expect."""
@@ -366,8 +397,8 @@ class MultiVectorIndex:
                     f"search: expected a calibrated index for recall={recall};"
                     " ix.calibrate(queries) measures what it takes"
                 )
-            kind = "fde" if isinstance(self._encoder, FDE) else None
-            number = max(_LEAST[kind], _FOR_EACH[kind] * k)
+            drawn = self._encoder._kind in _DRAWN
+            number = max(_LEAST, _FOR_EACH * k) if drawn else max(_LEAST_LEARNED, _FOR_EACH_LEARNED * k)
         else:
             target = self._recall if recall is None else check_recall(recall, "search")
             _warn_beyond(known, target)
@@ -377,9 +408,8 @@ class MultiVectorIndex:
 
     def _found(self, asked: Ragged, candidates: int, where: Where, threads: int) -> Indices:
         """Slots (nq, candidates) of what the first stage finds, best first."""
-        encoded = self._encoder.encode_queries(asked._replace(torch=False), threads=threads)
-        hits = self._index.search(encoded, min(candidates, max(1, len(self._index))), where=where, threads=threads)
-        return self._store.slots(np.asarray(hits.ids))
+        most = min(candidates, max(1, len(self)))
+        return self._store.slots(self._first.find(asked._replace(torch=False), most, where, threads))
 
     def _screened(self, queries: Ragged, slots: Indices, count: int, threads: int) -> Indices:
         """Of these slots those that score best by other queries."""

@@ -20,6 +20,11 @@ def available_isas() -> list[str]:
     return list(_core.available_isas())
 
 
+def active_isa() -> str:
+    """The level in use: the best there is, that of `TESSELLA_ISA`, or a pinned one."""
+    return str(_core.active_isa())
+
+
 @contextlib.contextmanager
 def pinned_isa(isa: str) -> Iterator[None]:
     """Runs the body on one level; process-wide, so not from two threads at once.

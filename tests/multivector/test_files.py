@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.index import damage
 from tests.index.damage import put, rewritten
 from tests.multivector.cases import DIM, Corpus, encoder, same_hits
 
+FORMATS = Path(__file__).parents[1] / "data" / "formats"
 KINDS = ("f32", "f16", "bf16", "int8", "n4")
 damage.DTYPES.update({"F16": np.float16, "I8": np.int8})
 
@@ -77,6 +79,21 @@ def test_a_learned_encoder_travels_with_its_documents(rng: np.random.Generator, 
     ix.save(tmp_path / "index")
     other = ts.MultiVectorIndex.load(tmp_path / "index")
     assert same_hits(other.search(queries, k=5, candidates=20), ix.search(queries, k=5, candidates=20))
+
+
+@pytest.mark.parametrize("kind", ["fde-b1-f16", "lemur-b1-u8-n4", "smve-int8"])
+def test_files_of_every_released_format_load(kind: str) -> None:
+    path = FORMATS / f"multivector-v1-{kind}.tessella"
+    expected = json.loads(path.with_suffix(".json").read_text())
+    for mmap in (False, True):
+        ix = ts.MultiVectorIndex.load(path, mmap=mmap)
+        hits = ix.search(np.array(expected["queries"], np.float32), 5, candidates=10)
+        assert hits.ids.tolist() == expected["ids"] and repr(ix).endswith("9 documents)")
+        np.testing.assert_allclose(hits.scores, np.array(expected["scores"], np.float32), rtol=1e-4)
+        np.testing.assert_allclose(ix.document(5), np.array(expected["document"], np.float32), rtol=1e-5, atol=1e-6)
+        assert ix.calibration is not None and (ix.calibration.k, ix.calibration.queries) == (3, 3)
+        ix.add([np.ones((2, 20), np.float32)])
+        assert 20 in ix
 
 
 # ---- damaged ones

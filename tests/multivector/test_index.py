@@ -86,6 +86,49 @@ def test_ids_come_back_and_documents_go(corpus: Corpus) -> None:
     assert int(ids.max()) + 1 in ix  # the next free number
 
 
+@pytest.mark.parametrize("codes", ["B1", "IVF8,B1", "Graph32,B1+U8"])
+def test_an_update_is_a_new_document_of_the_same_id(corpus: Corpus, codes: str) -> None:
+    ix, queries = ts.MultiVectorIndex(encoder(), codes=codes, tokens="f32", pool_factor=2), corpus.queries(10)
+    ix.add(corpus.documents)
+    which, new = np.arange(40, 100), Corpus(corpus.rng, 60).documents
+    ix.update(which, new)
+    changed = [*corpus.documents[:40], *new, *corpus.documents[100:]]
+    other = ts.MultiVectorIndex(encoder(), codes=codes, tokens="f32", pool_factor=2)
+    other.add(changed)
+    assert len(ix) == 300 and ix.token_count == other.token_count and np.array_equal(np.sort(ix.ids), np.arange(300))
+    assert same_hits(ix.exact(queries, k=20), other.exact(queries, k=20))
+    hits = ix.search(queries, k=3, candidates=300)
+    assert (hits.ids == ix.exact(queries, k=3).ids).mean() > (0.9 if codes == "B1" else 0.6)
+    np.testing.assert_array_equal(ix.document(40), other.document(40))
+
+
+def test_an_update_of_attributes_or_of_what_is_not_there(corpus: Corpus) -> None:
+    pytest.importorskip("polars", reason="filters are an extra")
+    ix = ts.MultiVectorIndex(encoder())
+    ix.add(corpus.documents[:20], attributes={"year": list(range(20))})
+    query = corpus.documents[3]
+    ix.update([3], attributes={"year": [1900]})
+    assert ix.search(query, k=2, where="year = 1900").ids.tolist() == [[3, -1]]
+    before = ix.search(query, k=5)
+    huge = np.full((2, DIM), 1e30, np.float32)
+    mistakes: list[tuple[Callable[[], object], str]] = [
+        (lambda: ix.update([3]), "update: expected documents, attributes, or both; got neither"),
+        (lambda: ix.update([3, 77], corpus.documents[:2]), "update: id 77 is not in the index"),
+        (lambda: ix.update([3, 3], corpus.documents[:2]), "update: expected ids without repeats; 3 occurs twice"),
+        (lambda: ix.update([3], corpus.documents[:2]), "expected ids of shape (2,); got (1,)"),
+        (lambda: ix.update([3, 4], [corpus.documents[9], huge]), "tokens that float16 can store"),
+        (lambda: ix.update([3], corpus.documents[:1], attributes={"year": ["late"]}), "year"),
+    ]
+    for mistake, message in mistakes:
+        with pytest.raises(ts.TessellaError) as caught:
+            mistake()
+        assert message in str(caught.value), str(caught.value)
+    assert same_hits(ix.search(query, k=5), before)
+    ix.update([3], corpus.documents[19:20], attributes={"year": [5]})
+    assert set(ix.search(corpus.documents[19], k=2).ids[0]) == {3, 19}
+    assert ix.search(query, k=3, where="year = 5").ids.tolist() in ([[3, 5, -1]], [[5, 3, -1]])
+
+
 def test_an_error_leaves_everything_as_it_was(corpus: Corpus) -> None:
     ix, queries = made(corpus), corpus.queries(5)
     before = ix.search(queries, k=5)

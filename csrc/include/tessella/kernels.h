@@ -14,6 +14,7 @@
 #include "tessella/rabitq.h"
 #include "tessella/rotate.h"
 #include "tessella/scalar.h"
+#include "tessella/smve.h"
 
 namespace tessella {
 
@@ -68,6 +69,10 @@ struct Kernels {
   PoolFn pooling_forward;
   PoolScratchFn pooling_scratch;
   PoolGradientFn pooling_backward;
+
+  SmveEncodeFn smve_encode;
+  SmveScratchFn smve_encode_scratch;
+  SmveScoreFn smve_score;
 };
 
 }  // namespace tessella

@@ -4,6 +4,6 @@ These pages are written to be read. They need NumPy alone, check nothing and hur
 level of `_core` to them, bit for bit where integers decide.
 """
 
-from tessella.reference import binary, exact, fde, kmeans, maxsim, pq, rabitq, rotate, scalar
+from tessella.reference import binary, exact, fde, kmeans, maxsim, pq, rabitq, rotate, scalar, smve
 
-__all__ = ["binary", "exact", "fde", "kmeans", "maxsim", "pq", "rabitq", "rotate", "scalar"]
+__all__ = ["binary", "exact", "fde", "kmeans", "maxsim", "pq", "rabitq", "rotate", "scalar", "smve"]
