@@ -62,7 +62,8 @@ inline void register_cuda_rabitq(py::module_& m) {
         py::arg("terms"), py::arg("words"), py::arg("steps"), py::arg("sums"), py::arg("planes"), py::arg("nq"),
         py::arg("factor"), py::arg("adds"), py::arg("epsilons"), py::arg("thresholds"), py::arg("hits"),
         py::arg("capacity"), py::arg("counts"), py::arg("allowed"), py::arg("allowed_stride"), py::arg("device"),
-        py::arg("stream"), "Enqueue a scan over addresses of device memory; tessella._cuda_rabitq checks and calls it.");
+        py::arg("stream"),
+        "Enqueue a scan over addresses of device memory; tessella._cuda_rabitq checks and calls it.");
 }
 
 }  // namespace tessella::bind

@@ -65,6 +65,8 @@ inline std::vector<RowBitmap> checked_bitmaps(const Restriction& given, std::siz
 inline void register_row_filter(py::module_& m) {
   py::class_<BoundFilter>(m, "RowFilter", "The rows that a search may return; use tessella.Index.filter.")
       .def(py::init(&make_filter), py::arg("words").noconvert(), py::arg("count"), py::arg("copies") = false)
+      .def_property_readonly(
+          "words", [](const BoundFilter& bound) { return bound.words; }, "Bits of the rows (w,).")
       .def("count", [](BoundFilter& bound) { return bound.filter.bitmap().count; })
       .def("nbytes", [](const BoundFilter& bound) { return bound.filter.nbytes(); });
 }

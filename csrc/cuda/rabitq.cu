@@ -155,8 +155,8 @@ __global__ void __launch_bounds__(kBlockShape.threads, kBlockShape.blocks_per_mu
       const float estimate = __fsub_rn(__fadd_rn(product, job.adds[query]), factors.term);
       const float upper = __fadd_rn(estimate, __fmul_rn(factors.error, job.epsilons[query]));
       const bool counts = row < job.n && (allowed[q] >> lane & 1u) != 0;
-      append(counts && upper >= job.thresholds[query], RabitqHit{row, estimate, upper},
-             job.hits + query * job.capacity, static_cast<std::uint32_t>(job.capacity), job.counts + query);
+      append(counts && upper >= job.thresholds[query], RabitqHit{row, estimate, upper}, job.hits + query * job.capacity,
+             static_cast<std::uint32_t>(job.capacity), job.counts + query);
     }
   }
 }

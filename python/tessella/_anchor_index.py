@@ -271,7 +271,7 @@ class AnchorIndex:
 
 def _admit(scores: Floats, restriction: Restriction) -> None:
     """Rows that a query's bitmap does not have score -inf."""
-    masks = [~unpacked(words, scores.shape[1]) for words in restriction.words]
+    masks = [~unpacked(each.words, scores.shape[1]) for each in restriction.filters]
     for row, own in enumerate(scores):
         own[masks[0 if restriction.which is None else int(restriction.which[row])]] = -np.inf
 

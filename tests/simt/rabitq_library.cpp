@@ -19,8 +19,8 @@ int simt_rabitq_planes(const float* queries, std::size_t nq, std::size_t padded,
 int simt_rabitq_scan(const std::uint8_t* blocks, std::size_t n, std::size_t padded, std::size_t terms,
                      std::uint32_t* words, float* steps, std::int32_t* sums, std::size_t planes, std::size_t nq,
                      float factor, const float* adds, const float* epsilons, const float* thresholds,
-                     tessella::RabitqHit* hits, std::size_t capacity, std::uint32_t* counts, const std::uint32_t* allowed,
-                     std::size_t allowed_stride, char* error) {
+                     tessella::RabitqHit* hits, std::size_t capacity, std::uint32_t* counts,
+                     const std::uint32_t* allowed, std::size_t allowed_stride, char* error) {
   return simt::guarded(error, [&] {
     tessella::cuda::rabitq_scan({blocks,
                                  n,
