@@ -66,10 +66,10 @@ void run_rabitq(std::size_t n, std::size_t padded, std::size_t nq, bool terms, i
   for (const std::uint32_t count : counts) expect(count == n, "rabitq_scan", n);
   for (const RabitqHit& hit : hits) expect(hit.row < n && hit.estimate == 0.0f, "rabitq_scan", n);
 
-  const std::size_t words = (n + 31) / 32;
-  const std::vector<std::uint32_t> allowed(nq * words, 2);  // the second row of every block
+  const std::size_t stride = (n + 31) / 32;
+  const std::vector<std::uint32_t> allowed(nq * stride, 2);  // the second row of every block
   cuda::rabitq_scan({blocks.data(), n, padded, terms, cut, nq, 1.0f, zeros.data(), zeros.data(), zeros.data(),
-                     hits.data(), capacity, counts.data(), allowed.data(), words, nullptr});
+                     hits.data(), capacity, counts.data(), allowed.data(), stride, nullptr});
   const std::size_t wanted = n / 32 + (n % 32 > 1 ? 1 : 0);
   for (const std::uint32_t count : counts) expect(count == wanted, "rabitq_scan under bitmaps", n);
 }
