@@ -87,6 +87,11 @@ class RowFilter:
     ) -> None: ...
     def count(self) -> int: ...
     def nbytes(self) -> int: ...
+    @property
+    def words(self) -> numpy.typing.NDArray[numpy.uint64]:
+        """
+        Bits of the rows (w,).
+        """
 
 class SmveBlock:
     """
