@@ -105,9 +105,7 @@ def main() -> None:
         print(f"{len(done):5}{each.churned:9.4f}{each.fresh:9.4f}{each.remove_s:8.2f} s{each.add_s:8.2f} s", flush=True)
     if chosen.save:
         row = {
-            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "commit": machine.commit(),
-            "cpu": machine.cpu_model(),
+            **machine.stamp(),
             "load_average": machine.load_average(),
             "threads": ts.get_num_threads(),
             "dataset": data.name,

@@ -156,9 +156,7 @@ def main() -> None:
     for way, times in seconds.items():
         difference = off(found[way], wanted) if way in found else None
         row = {
-            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "commit": machine.commit(),
-            "cpu": machine.cpu_model(),
+            **machine.stamp(),
             "level": level,
             "threads": chosen.threads,
             "load_average": machine.load_average(),

@@ -146,9 +146,7 @@ def main() -> None:
     passed = [*chosen.sets, "--rounds", str(chosen.rounds), "--scale", str(chosen.scale)]
     passed += ["--data", chosen.data] if chosen.data else []
     common = {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "cpu": machine.cpu_model(),
+        **machine.stamp(),
         "level": machine.cpu_level(),
         "model": "all-MiniLM-L6-v2",
         "seed": SEED,

@@ -71,9 +71,7 @@ def main() -> None:
     table = Attributes(frame)
     table.view()
     common = {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "cpu": machine.cpu_model(),
+        **machine.stamp(),
         "dataset": "debian",
         "n": len(table),
         "polars": pl.__version__,

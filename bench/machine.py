@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import re
@@ -58,6 +59,12 @@ def pin_cores(threads: int) -> None:
         if threads > len(cores):
             raise ValueError(f"pin_cores: expected at most {len(cores)} threads, a core each; got {threads}")
         os.sched_setaffinity(0, cores[-threads:])
+
+
+def stamp() -> dict[str, str]:
+    """What every row of the history begins with: when, of which commit, on which CPU."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {"time": now.isoformat(timespec="seconds"), "commit": commit(), "cpu": cpu_model()}
 
 
 def cpu_model() -> str:

@@ -108,9 +108,7 @@ def main() -> None:
             )
             if chosen.save:
                 common = {
-                    "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                    "commit": machine.commit(),
-                    "cpu": machine.cpu_model(),
+                    **machine.stamp(),
                     "level": available_isas()[0],
                     "threads": chosen.threads,
                     "load_average": machine.load_average(),

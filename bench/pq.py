@@ -148,9 +148,7 @@ def main() -> None:
     data = load("debian", data=chosen.data, count=chosen.queries)
     truth = np.argsort(-(data.queries @ data.base.T), axis=1, kind="stable")[:, :10]
     common = {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "cpu": machine.cpu_model(),
+        **machine.stamp(),
         "level": level,
         "threads": 1,
         "dataset": data.name,

@@ -25,9 +25,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{datetime.date.today():%Y-%m-%d}-{name}.jsonl"
     common = {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "cpu": machine.cpu_model(),
+        **machine.stamp(),
         "level": machine.cpu_level(),
         "load_average": machine.load_average(),
         "python": platform.python_version(),

@@ -83,9 +83,7 @@ def speed_table(ours: str, rows: Sequence[Mapping[str, Any]]) -> str:
 def save(kind: str, common: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Appends rows to today's history."""
     stamp = {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "cpu": machine.cpu_model(),
+        **machine.stamp(),
         "level": machine.cpu_level(),
         "threads": 1,
         "kind": kind,

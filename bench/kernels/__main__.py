@@ -60,9 +60,7 @@ def save(rows: Sequence[Row], isa: str | None) -> None:
     from tessella import _core
 
     common = {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "cpu": machine.cpu_model(),
+        **machine.stamp(),
         "level": isa or _core.active_isa(),
         "load_average": machine.load_average(),
         "threads": 1,

@@ -39,9 +39,7 @@ def run(part: str, chosen: argparse.Namespace) -> None:
     level = importlib.import_module("tessella.testing").active_isa()  # TESSELLA_ISA may pin a lower one
     print(f"{machine.cpu_model()}, level {level}, one thread", flush=True)
     common = {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "cpu": machine.cpu_model(),
+        **machine.stamp(),
         "level": level,
         "threads": 1,
         "part": part,

@@ -207,7 +207,7 @@ def write(report: list[dict[str, Any]], lines: list[dict[str, Any]], settings: a
     now = datetime.datetime.now(datetime.timezone.utc)
     names = ("seeds", "steps", "batch", "rows", "rate", "queries", "documents")
     facts = {
-        "time": now.isoformat(timespec="seconds"), "commit": machine.commit(), "cpu": machine.cpu_model(),
+        **machine.stamp(),
         "level": machine.cpu_level(), "threads": 1, "dataset": settings.dataset,
         **{name: getattr(settings, name) for name in names},
     }  # fmt: skip

@@ -83,7 +83,7 @@ def main() -> None:
             row = pool.apply(mined, (n, settings))
         now = datetime.datetime.now(datetime.timezone.utc)
         facts = {
-            "time": now.isoformat(timespec="seconds"), "commit": machine.commit(), "cpu": machine.cpu_model(),
+            **machine.stamp(),
             "level": machine.cpu_level(), "threads": 1, "load_average": machine.load_average(),
         }  # fmt: skip
         print(json.dumps(row), flush=True)

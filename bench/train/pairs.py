@@ -93,7 +93,7 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         now = datetime.datetime.now(datetime.timezone.utc)
         facts = {
-            "time": now.isoformat(timespec="seconds"), "commit": machine.commit(), "cpu": machine.cpu_model(),
+            **machine.stamp(),
             "level": machine.cpu_level(), "threads": 1, "load_average": machine.load_average(),
         }  # fmt: skip
         if settings.save:

@@ -111,7 +111,7 @@ def main() -> None:
 def write(report: list[dict[str, Any]], settings: argparse.Namespace) -> None:
     now = datetime.datetime.now(datetime.timezone.utc)
     facts = {
-        "time": now.isoformat(timespec="seconds"), "commit": machine.commit(), "cpu": machine.cpu_model(),
+        **machine.stamp(),
         "level": machine.cpu_level(), "threads": 1, "dataset": "stsb",
         **{name: getattr(settings, name) for name in ("seeds", "steps", "batch", "rows", "rate")},
     }  # fmt: skip

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <string>
 
 #include "common/buffer.h"
 #include "cpu/registry.h"
@@ -55,6 +56,15 @@ inline bool close(float a, float b, float scale) { return std::fabs(a - b) <= 4e
 inline const tessella::Kernels& level(const std::string& name) {
   tessella::cpu::pin_level(name);
   return tessella::cpu::active_kernels();
+}
+
+// Calls `body(kernels, scalar)` for the kernels of every level that this CPU can run, and leaves the active one as it
+// was.
+template <typename Body>
+void for_levels(const Body& body) {
+  const std::string before = tessella::cpu::active_kernels().level;
+  for (const std::string& name : tessella::cpu::available_levels()) body(level(name), level("scalar"));
+  tessella::cpu::pin_level(before);
 }
 
 }  // namespace data

@@ -65,17 +65,10 @@ Tight<T> encoded(const Kernels& kernels, FdeEncode job) {
   return out;
 }
 
-template <typename Body>
-void for_levels(const Body& body) {
-  const std::string before = cpu::active_kernels().level;
-  for (const std::string& name : cpu::available_levels()) body(data::level(name), data::level("scalar"));
-  cpu::pin_level(before);
-}
-
 }  // namespace
 
 TEST(fde_encodings_agree_with_scalar) {
-  for_levels([](const Kernels& level, const Kernels& scalar) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
     for (const Shape& shape : kShapes) {
       for (const Projection projection : {Projection::kNone, Projection::kSketch, Projection::kDense}) {
         for (const ScalarType type : {ScalarType::kF32, ScalarType::kF16, ScalarType::kBF16}) {
@@ -93,7 +86,7 @@ TEST(fde_encodings_agree_with_scalar) {
 }
 
 TEST(fde_final_sketch_agrees_with_scalar) {
-  for_levels([](const Kernels& level, const Kernels& scalar) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
     Inputs inputs({33, 2, 16}, Projection::kSketch, ScalarType::kF32);
     const std::size_t whole = fde_dim(kRepetitions, 2, 16, 0);
     Tight<std::uint32_t> index(whole);

@@ -23,17 +23,10 @@ std::vector<Candidate> topk(const Kernels& kernels, const Tight<float>& queries,
   return best;
 }
 
-template <typename Body>
-void for_levels(const Body& body) {
-  const std::string before = cpu::active_kernels().level;
-  for (const std::string& name : cpu::available_levels()) body(data::level(name), data::level("scalar"));
-  cpu::pin_level(before);
-}
-
 }  // namespace
 
 TEST(exact_topk_agrees_with_scalar) {
-  for_levels([](const Kernels& level, const Kernels& scalar) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
     for (std::size_t d : kDims) {
       for (std::size_t nq : {1u, 9u, 29u}) {
         const auto queries = data::normal(nq * d, 1), rows = data::normal(131 * d, 2);
@@ -49,7 +42,7 @@ TEST(exact_topk_agrees_with_scalar) {
 }
 
 TEST(exact_topk_breaks_ties_by_smaller_id) {
-  for_levels([](const Kernels& level, const Kernels&) {
+  data::for_levels([](const Kernels& level, const Kernels&) {
     const std::size_t d = 20, n = 200;
     Tight<float> rows(n * d), queries(12 * d);
     std::fill_n(rows.get(), rows.size(), 0.5f);
@@ -66,7 +59,7 @@ TEST(exact_topk_breaks_ties_by_smaller_id) {
 }
 
 TEST(exact_topk_pads_and_continues_lists) {
-  for_levels([](const Kernels& level, const Kernels&) {
+  data::for_levels([](const Kernels& level, const Kernels&) {
     const std::size_t d = 16, n = 40, k = 64;
     const auto queries = data::normal(10 * d, 3), rows = data::normal(n * d, 4);
     const auto whole = topk(level, queries, rows, d, k, Metric::kL2, nullptr);
@@ -83,7 +76,7 @@ TEST(exact_topk_pads_and_continues_lists) {
 }
 
 TEST(rotation_agrees_keeps_lengths_and_inverts) {
-  for_levels([](const Kernels& level, const Kernels& scalar) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
     for (std::size_t d : kDims) {
       const std::size_t padded = padded_dim(d), n = 3;
       Tight<std::uint64_t> signs(rotate_sign_words(padded));
@@ -100,7 +93,7 @@ TEST(rotation_agrees_keeps_lengths_and_inverts) {
 }
 
 TEST(rabitq_encodes_and_scans_as_scalar_does) {
-  for_levels([](const Kernels& level, const Kernels& scalar) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
     for (std::size_t padded : kPadded) {
       const std::size_t n = 77, blocks = 3;
       for (Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
@@ -146,7 +139,7 @@ TEST(rabitq_encodes_and_scans_as_scalar_does) {
 }
 
 TEST(scalar_codes_and_sums_are_equal_bit_for_bit) {
-  for_levels([](const Kernels& level, const Kernels& scalar) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
     for (std::size_t padded : kPadded) {
       for (int bits = 2; bits <= 8; ++bits) {
         for (ScalarGrid grid : {ScalarGrid::kUniform, ScalarGrid::kLloyd}) {
@@ -174,7 +167,7 @@ TEST(scalar_codes_and_sums_are_equal_bit_for_bit) {
 }
 
 TEST(binary_kernels_agree) {
-  for_levels([](const Kernels& level, const Kernels& scalar) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
     for (std::size_t d : kDims) {
       const std::size_t n = 5, bytes = binary_row_bytes(d);
       const auto x = data::normal(n * d, 12), query = data::normal(d, 13);

@@ -101,17 +101,10 @@ Tight<float> gradient(const Kernels& kernels, const Pool& job, const Tight<float
   return made;
 }
 
-template <typename Body>
-void for_levels(const Body& body) {
-  const std::string before = cpu::active_kernels().level;
-  for (const std::string& name : cpu::available_levels()) body(data::level(name), data::level("scalar"));
-  cpu::pin_level(before);
-}
-
 }  // namespace
 
 TEST(pooling_agrees_with_scalar) {
-  for_levels([](const Kernels& level, const Kernels& scalar) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
     for (const std::size_t d : kDims) {
       for (const ScalarType type : {ScalarType::kF32, ScalarType::kF16, ScalarType::kBF16}) {
         for (const std::size_t m : {1u, 6u}) {
@@ -129,7 +122,7 @@ TEST(pooling_agrees_with_scalar) {
 }
 
 TEST(pooling_gradients_agree_with_scalar) {
-  for_levels([](const Kernels& level, const Kernels& scalar) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
     for (const std::size_t d : kDims) {
       for (const ScalarType type : {ScalarType::kF32, ScalarType::kF16, ScalarType::kBF16}) {
         Inputs inputs(d, 6, type, 0);

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tessella as ts
+from tessella._anchor_index import AnchorIndex
 from tests.index import damage
 from tests.index.damage import put, rewritten
 from tests.multivector.cases import DIM, Corpus, same_hits
@@ -19,6 +20,11 @@ damage.DTYPES.update({"F16": np.float16, "I8": np.int8, "U16": np.uint16})
 
 def encoder() -> ts.SMVE:
     return ts.SMVE(DIM, rotations=8, kept=8)
+
+
+def anchors_of(ix: ts.MultiVectorIndex) -> AnchorIndex:
+    assert isinstance(ix.first_stage, AnchorIndex)
+    return ix.first_stage
 
 
 @pytest.fixture
@@ -35,7 +41,7 @@ def test_with_enough_candidates_the_order_is_maxsims(corpus: Corpus) -> None:
     few = ix.search(queries, k=5, candidates=40)
     assert np.mean([np.isin(a, b).mean() for a, b in zip(hits.ids, few.ids, strict=True)]) > 0.9
     assert ix.search(queries, k=5).candidates == 200
-    assert ix.nbytes > 3 * ix.first_stage.postings > 0  # type: ignore[union-attr]
+    assert ix.nbytes > 3 * anchors_of(ix).postings > 0
     assert "'anchors', tokens='f32': 300 documents" in repr(ix) and "1024 anchors" in repr(ix.first_stage)
     curve = ix.calibrate(queries, k=5, recall=0.9)
     assert curve.recalls[-1] == 1.0 and ix.search(queries, k=5).candidates == curve.effort_for(0.9)
@@ -53,7 +59,7 @@ def test_ids_come_back_and_documents_go(corpus: Corpus) -> None:
         ix.remove(np.setdiff1d(ix.ids, ids[left]))
         wanted = ts.maxsim(queries, [corpus.documents[i] for i in left], k=3)
         assert np.array_equal(ix.search(queries, k=3, candidates=300).ids, ids[left][wanted.ids])
-    assert len(ix.first_stage._postings.row_ids) == 80  # type: ignore[union-attr]
+    assert len(anchors_of(ix)._postings.row_ids) == 80
     ix.add(corpus.documents[:1], ids=[ids[0]])  # an id may come back
     assert ix.search(corpus.documents[0], k=1, candidates=300).ids[0, 0] == ids[0]
     ix.update(ids[[0]], corpus.documents[1:2])
@@ -70,7 +76,7 @@ def test_more_rows_than_a_block_has(rng: np.random.Generator) -> None:
     assert ix.search(documents[some], k=1, candidates=20).ids.ravel().tolist() == some
     ix.remove(np.arange(0, 8192))
     assert ix.search(documents[some[4:]], k=1, candidates=20).ids.ravel().tolist() == some[4:]
-    assert len(ix.first_stage._postings.blocks) == 1  # type: ignore[union-attr]
+    assert len(anchors_of(ix)._postings.blocks) == 1
 
 
 def test_an_error_leaves_everything_as_it_was(corpus: Corpus) -> None:

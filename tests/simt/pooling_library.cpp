@@ -2,6 +2,17 @@
 #include "cuda/pooling.h"
 #include "library.h"
 
+namespace {
+
+tessella::PoolInput input_of(const void* hidden, std::size_t kind, std::size_t d, const std::uint8_t* mask,
+                             const tessella::PoolSegment* segments, std::size_t n, const std::uint8_t* modes,
+                             std::size_t m) {
+  const auto type = static_cast<tessella::ScalarType>(kind);
+  return {hidden, type, d, mask, segments, n, reinterpret_cast<const tessella::PoolMode*>(modes), m};
+}
+
+}  // namespace
+
 extern "C" {
 
 int simt_pooling_forward(const void* hidden, std::size_t kind, std::size_t d, const std::uint8_t* mask,
@@ -10,14 +21,7 @@ int simt_pooling_forward(const void* hidden, std::size_t kind, std::size_t d, co
                          std::size_t out_type, const float* scale, void* out, char* error) {
   return simt::guarded(error, [&] {
     tessella::Pool job{};
-    job.input = {hidden,
-                 static_cast<tessella::ScalarType>(kind),
-                 d,
-                 mask,
-                 segments,
-                 n,
-                 reinterpret_cast<const tessella::PoolMode*>(modes),
-                 m};
+    job.input = input_of(hidden, kind, d, mask, segments, n, modes, m);
     job.weight = weight, job.bias = bias, job.dim = dim, job.normalize = normalize != 0;
     job.out_type = static_cast<tessella::PoolType>(out_type);
     job.scale = scale, job.out = out;
@@ -31,14 +35,7 @@ int simt_pooling_backward(const void* hidden, std::size_t kind, std::size_t d, c
                           std::size_t disjoint, float* hidden_gradient, char* error) {
   return simt::guarded(error, [&] {
     tessella::PoolGradient job{};
-    job.input = {hidden,
-                 static_cast<tessella::ScalarType>(kind),
-                 d,
-                 mask,
-                 segments,
-                 n,
-                 reinterpret_cast<const tessella::PoolMode*>(modes),
-                 m};
+    job.input = input_of(hidden, kind, d, mask, segments, n, modes, m);
     job.pooled_gradient = pooled_gradient, job.hidden_gradient = hidden_gradient;
     job.first_column = first_column, job.columns = columns, job.disjoint = disjoint != 0;
     tessella::cuda::pooling_backward(job);

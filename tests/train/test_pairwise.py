@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ LABELS = {
 }
 
 
-def differentiated(loss, scores, labels):  # type: ignore[no-untyped-def]
+def differentiated(loss: Callable[..., Any], scores: Any, labels: Any) -> tuple[Any, Any]:
     leaf = scores.detach().clone().requires_grad_()
     value = loss(leaf, labels.to(leaf.dtype))
     value.backward()
