@@ -15,10 +15,11 @@ constexpr std::size_t kStarts = 4;  // entries that a walk begins from
 // How much farther behind the best score there could be than the k-th best a candidate may fall: kSlack sqrt(ef), and
 // more in few dimensions, where estimates from 1 bit each are less to be trusted.
 constexpr float kSlack = 0.009f;
-constexpr float kTrusted = 256.0f;  // dimensions
+constexpr std::size_t kTrusted = 256;  // dimensions
 
 float slack_of(std::size_t ef, std::size_t padded) {
-  return kSlack * std::sqrt(static_cast<float>(ef) * std::max(1.0f, kTrusted / static_cast<float>(padded)));
+  return kSlack *
+         std::sqrt(static_cast<float>(ef) * std::max(1.0f, static_cast<float>(kTrusted) / static_cast<float>(padded)));
 }
 
 }  // namespace
@@ -30,6 +31,7 @@ GraphWalk::GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size
       slack_(stop == Stop::kHopeless ? slack_of(ef, parts.rows.padded()) : std::numeric_limits<float>::infinity()),
       k_(k),
       everywhere_(ef >= parts.ids.size()),
+      repeats_(parts.links.coded() && parts.rows.padded() <= kTrusted && ef >= 2 * k),
       memory_(scorer.table_bytes()),
       pool_(everywhere_ ? 0 : ef),
       starts_(kStarts),
@@ -60,7 +62,7 @@ void GraphWalk::start(const float* query, RowBitmap allowed) {
   std::array<std::uint32_t, kStarts> rows;
   for (std::size_t i = 0; i < starts_.size(); ++i) {
     rows[i] = starts_.row(i);
-    seen_.insert(rows[i]);
+    if (!repeats_) seen_.insert(rows[i]);
     if (parts_.links.coded()) pool_.insert(starts_.estimate(i), rows[i]);
   }
   if (!parts_.links.coded()) score_all(rows.data(), starts_.size(), true);
@@ -91,6 +93,10 @@ bool GraphWalk::step() {
   if (pool_.done()) return false;
   if (pool_.estimate(pool_.next()) < worth()) return false;
   const std::uint32_t row = pool_.take();
+  if (repeats_ && !seen_.insert(row)) {
+    fetch_next();
+    return !pool_.done();
+  }
   ++visited_;
   path_.push_back(row);
   parts_.links.coded() ? visit_coded(row) : visit_scored(row);
@@ -98,7 +104,8 @@ bool GraphWalk::step() {
   return !pool_.done();
 }
 
-// The row by its own code, its neighbours by the codes of the edges to them.
+// The row by its own code, its neighbours by the codes of the edges to them. In few dimensions an estimate is often too
+// low: a row that several edges lead to is a candidate by each of them, and is visited at the highest.
 void GraphWalk::visit_coded(std::uint32_t row) {
   float similarity;
   scorer_.score(tables_, &row, 1, &similarity);
@@ -113,7 +120,9 @@ void GraphWalk::visit_coded(std::uint32_t row) {
     for (std::uint32_t mask = reach_[block]; mask != 0; mask &= mask - 1) {
       const std::size_t lane = block * kBlockRows + static_cast<std::size_t>(__builtin_ctz(mask));
       const std::uint32_t neighbour = neighbours[lane];
-      if (leads_somewhere(neighbour) && seen_.insert(neighbour)) pool_.insert(estimates_[lane], neighbour);
+      if (!leads_somewhere(neighbour)) continue;
+      if (repeats_ ? seen_.contains(neighbour) : !seen_.insert(neighbour)) continue;
+      pool_.insert(estimates_[lane], neighbour);
     }
   }
 }
@@ -164,10 +173,22 @@ bool GraphWalk::strayed() {
   return pool_.done() && best_.threshold() < pool_.threshold();
 }
 
+// Each row once in the pool: repeated ones have left no room for k others.
+std::vector<Candidate> GraphWalk::walk_again() {
+  repeats_ = false;
+  start(tables_.raw, allowed_);
+  while (step()) {
+  }
+  repeats_ = true;
+  return best_.take_sorted();
+}
+
 std::vector<Candidate> GraphWalk::finish() {
   if (!allowed_.all() && !everywhere_) return strayed() ? std::vector<Candidate>{} : best_.take_sorted();
+  const std::size_t wanted = std::min(k_, parts_.size());
   std::vector<Candidate> best = best_.take_sorted();
-  if (best.size() >= std::min(k_, parts_.size())) return best;
+  if (best.size() < wanted && repeats_ && !everywhere_) best = walk_again();
+  if (best.size() >= wanted) return best;
   look_at_every_row();
   return best_.take_sorted();
 }

@@ -110,6 +110,7 @@ class GraphWalk {
   void visit_coded(std::uint32_t row);
   void visit_scored(std::uint32_t row);
   void score_all(const std::uint32_t* rows, std::size_t count, bool insert);
+  std::vector<Candidate> walk_again();
   void look_at_every_row();
   bool strayed();
   void fetch_next() const;
@@ -124,6 +125,7 @@ class GraphWalk {
   float most_ = 0.0f;  // the best score there could be
   std::size_t k_;
   bool everywhere_, alone_ = false;
+  bool repeats_;  // a row may be a candidate by several estimates: seen_ holds those visited, else those met
   AlignedBuffer memory_;
   QueryTables tables_;
   WalkPool pool_, starts_;

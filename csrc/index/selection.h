@@ -33,12 +33,10 @@ std::vector<Candidate> final_list(const RowScorer& scorer, const float* query, c
 class SeenRows {
  public:
   explicit SeenRows(std::size_t slots = 1024) : slots_(slots) {}
+  bool contains(std::uint32_t row) const { return slots_[slot_of(row)] != 0; }
   bool insert(std::uint32_t row) {  // false: was there already
-    const std::size_t mask = slots_.size() - 1;
-    std::size_t slot = row * 0x9E3779B1u & mask;
-    for (; slots_[slot] != 0; slot = (slot + 1) & mask) {
-      if (slots_[slot] == row + 1) return false;
-    }
+    const std::size_t slot = slot_of(row);
+    if (slots_[slot] != 0) return false;
     slots_[slot] = row + 1;
     if (kSpare * ++count_ > slots_.size()) grow();
     return true;
@@ -49,6 +47,13 @@ class SeenRows {
   }
 
  private:
+  // The row's slot, or the empty one where it would go.
+  std::size_t slot_of(std::uint32_t row) const {
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t slot = row * 0x9E3779B1u & mask;
+    while (slots_[slot] != 0 && slots_[slot] != row + 1) slot = (slot + 1) & mask;
+    return slot;
+  }
   void grow();
   static constexpr std::size_t kSpare = 4;  // slots for each row: a probe seldom has to look twice
   std::vector<std::uint32_t> slots_;        // row + 1; a power of two
