@@ -200,8 +200,9 @@ def test_range_search_returns_what_search_would(rng: np.random.Generator, spec: 
 def test_counts_of_work_are_exact(rng: np.random.Generator, spec: str) -> None:
     draw = drawer(rng, 40)
     ix, q = made(spec, draw(2000)), draw(25)
-    costs = [ix.explain(q, 10, ef=ef) for ef in (10, 40, 160)]
-    for cost, ef in zip(costs, (10, 40, 160), strict=True):
+    efforts = (10, 20, 40, 160)
+    costs = [ix.explain(q, 10, ef=ef) for ef in efforts]
+    for cost, ef in zip(costs, efforts, strict=True):
         assert (cost.spec, cost.queries, cost.rows) == (spec, 25, 2000) and cost == ix.explain(q, 10, ef=ef)
         least = max(ef, 40 if "F16" in spec else 10)  # what a raw codec scores again has to be kept
         assert 25 * 10 <= cost.probed < 25 * (least + 20)  # a walk ends early where nothing is to be expected
@@ -210,9 +211,21 @@ def test_counts_of_work_are_exact(rng: np.random.Generator, spec: str) -> None:
             assert (cost.scanned, cost.refined) == (cost.probed * ix.config.degree, cost.probed)
         else:
             assert cost.probed <= cost.scanned == cost.refined <= cost.probed * ix.config.degree
-    assert costs[0].probed <= costs[1].probed < costs[2].probed
+    assert costs[0].probed <= costs[2].probed < costs[3].probed
     assert ix.explain(q, 10, ef=2000).refined == 25 * 2000 and ix.explain(q, 10, ef=2000).probed == 0
     assert ix.explain(q, 10).probed == ix.explain(q, 10, ef=64).probed
+
+
+@pytest.mark.parametrize("dim", [8, 64, 300])
+def test_rows_met_by_many_edges_leave_room_for_others(rng: np.random.Generator, dim: int) -> None:
+    """In up to 256 dimensions a row is a candidate by each estimate of it; around it lie few others."""
+    centres = rng.standard_normal((30, dim))
+    x = (centres[np.arange(3000) % 30] + 1e-3 * rng.standard_normal((3000, dim))).astype(np.float32)
+    ix, q = made("Graph32,B1+U8", x, "l2"), (centres + 1e-3 * rng.standard_normal((30, dim))).astype(np.float32)
+    for k, ef in ((1, 2), (10, 20), (20, 40), (50, 100)):
+        cost, ids = ix.explain(q, k, ef=ef), ix.search(q, k, ef=ef).ids
+        assert cost.refined == cost.probed <= 2 * 30 * (ef + 20)  # no query has looked at every row
+        assert all(len(set(each[each >= 0].tolist())) == k for each in ids)
 
 
 # ---- upkeep
