@@ -1,6 +1,6 @@
 """What `Index.build` promises: `python -m bench.builds`, recall on queries it has not seen beside the target.
 
-The queries of a set are divided: an index is built, and its effort calibrated, with the first half of them; the others
+The queries of a set are divided at random: an index is built, and its effort calibrated, with half of them; the others
 measure what a search finds that names no effort.
 """
 
@@ -12,6 +12,8 @@ import json
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 import tessella as ts
 from bench import datasets, machine
@@ -34,11 +36,12 @@ class Outcome(NamedTuple):
 
 def outcome(data: datasets.Dataset, target: float, k: int) -> Outcome:
     """Builds for the target with half of the queries, and asks the other half."""
-    half = len(data.queries) // 2
+    queries = np.random.default_rng(datasets.SEED).permutation(data.queries)
+    seen, others = np.array_split(queries, 2)
     start = time.perf_counter()
-    index = ts.Index.build(data.base, metric=data.metric, recall=target, queries=data.queries[:half], k=k)
+    index = ts.Index.build(data.base, metric=data.metric, recall=target, queries=seen, k=k)
     taken = time.perf_counter() - start
-    unseen = datasets.Dataset(data.name, data.metric, data.base, data.queries[half:])
+    unseen = datasets.Dataset(data.name, data.metric, data.base, others)
     share = recall(unseen, index.search(unseen.queries, k).ids, true_floors(unseen, k))
     assert index.report is not None
     return Outcome(target, index.spec, index.effort, index.report.recall, share, taken)

@@ -94,17 +94,17 @@ def test_efforts_that_do_the_same_are_not_told_apart() -> None:
         asked.append(effort)
         return max(effort, 50) / (max(effort, 50) + 4)
 
-    curve = measure(recall_at, ts.Index("Graph32,B1+U8", dim=4)._structure.span(50), k=50, queries=1)
+    curve = measure(recall_at, ts.Index("Graph32,B1+U8", dim=4)._structure.span(50), k=50, queries=10**30)
     assert asked == [1] == list(curve.efforts)  # of no rows
     ix = made("Graph32,B1+U8", np.random.default_rng(0).standard_normal((900, 4)).astype(np.float32))
     asked.clear()
-    curve = measure(recall_at, ix._structure.span(50), k=50, queries=1)
+    curve = measure(recall_at, ix._structure.span(50), k=50, queries=10**30)
     assert asked[:3] == [50, 60, 72] and 200 < asked[-2] < 256 * 1.4 and asked[-1] == 900
     assert curve.reaches(0.99) and curve.effort_for(0.95) in range(72, 91)
 
 
 def test_nothing_is_sought_between_long_walks_and_all_rows() -> None:
-    curve = Calibration(k=10, queries=100, efforts=(10, 20, 2000), recalls=(0.5, 0.8, 1.0))
+    curve = Calibration(k=10, queries=10**30, efforts=(10, 20, 2000), recalls=(0.5, 0.8, 1.0))
     assert (curve.effort_for(0.65), curve.effort_for(0.81), curve.effort_for(0.9)) == (15, 2000, 2000)
     far = measure(lambda effort: 0.5, Span(10, 300, 10_000), k=1, queries=1).efforts
     assert far[0] == 10 and 200 < far[-2] < 300 and far[-1] == 10_000
@@ -336,3 +336,12 @@ def test_damaged_graphs_do_no_harm(rng: np.random.Generator, tmp_path: Path, dam
         [sys.executable, "-c", USE, str(path), spec], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.stdout in ("loaded\n", "refused\n"), done.stderr
+
+
+def test_an_effort_leaves_room_for_the_error_of_its_measurement() -> None:
+    efforts, recalls = tuple(range(1, 101)), tuple(effort / 100 for effort in range(1, 101))
+    exact, rough, coarse = (Calibration(10, queries, efforts, recalls) for queries in (10**30, 1000, 30))
+    assert [curve.effort_for(0.9) for curve in (exact, rough, coarse)] == [90, 91, 93]  # 0.5 and 3 points
+    assert exact.effort_for(0.85) == 85 and rough.effort_for(1.0) == 100
+    short = Calibration(10, 30, (1, 2), (0.5, 0.91))  # more than it reaches is not asked for
+    assert short.reaches(0.9) and short.effort_for(0.9) == 2 and short.effort_for(0.95) == 2

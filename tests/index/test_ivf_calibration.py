@@ -32,7 +32,7 @@ def test_calibrated_recall_holds_for_unseen_queries(
     curve = ix.calibration
     assert curve is not None and (curve.k, curve.queries) == (10, 1000)
     effort = curve.effort_for(target)
-    assert effort == 1 or curve.recall_at(effort - 1) < target <= curve.recall_at(effort) + 1e-9
+    assert target <= curve.recall_at(effort) and (effort == 1 or curve.recall_at(effort - 1) < target + 0.01)
     assert ix.explain(q, 10, recall=target).probed == effort * len(q)
 
 
