@@ -429,8 +429,8 @@ class Index:
             k: 1 to 2,048. Where there are fewer rows, ids are -1 and scores -inf (`l2`: inf).
             nprobe: inverted lists to look into, default `ix.nprobe`; IVF only.
             ef: candidates that a walk keeps, at least k, default `ix.ef`; Graph only.
-            recall: instead, the effort that reached this share of the true k best when the index was calibrated
-                (see `calibrate`). Where none did, the best there is, and a `RecallWarning`.
+            recall: instead, the effort that reached this share of the true k best, and a standard error more, when the
+                index was calibrated (see `calibrate`). Where none did, the best there is, and a `RecallWarning`.
             where: only rows that this admits: SQL text, a condition on `ts.field(…)`, a dict, an expression, a mask,
                 ids, a FAISS selector, or what `filter` made; or a list of those, one for each query. min(k, matches)
                 rows come back, however few match and wherever they lie.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -32,7 +33,8 @@ def test_calibrated_recall_holds_for_unseen_queries(
     curve = ix.calibration
     assert curve is not None and (curve.k, curve.queries) == (10, 1000)
     effort = curve.effort_for(target)
-    assert target <= curve.recall_at(effort) and (effort == 1 or curve.recall_at(effort - 1) < target + 0.01)
+    aim = min(target + math.sqrt(3 * target * (1 - target) / (10 * 1000)), max(curve.recalls))
+    assert effort == 1 or curve.recall_at(effort - 1) < aim <= curve.recall_at(effort) + 1e-9
     assert ix.explain(q, 10, recall=target).probed == effort * len(q)
 
 
