@@ -218,11 +218,12 @@ inline std::vector<float> finite_floats(const py::dict& state, const char* key) 
   return values;
 }
 
-// Codebooks of a PQ codec: {"codebooks" (m, d/m, 2^bits), "rotation" (d, d) or (0, 0), "error", "bias"}, or None.
+// Codebooks of a PQ codec: {"codebooks" (levels * m, d/m, 2^bits), "rotation" (d, d) or (0, 0), "error", "bias"}, or
+// None.
 inline py::object pq_state(const std::optional<PqModel>& model, std::size_t dim, const Codec* codec) {
   if (!model || codec == nullptr) return py::none();
   const std::size_t turned = model->rotation.empty() ? 0 : dim;
-  Array<float> codebooks({codec->pieces, dim / codec->pieces, std::size_t{1} << codec->bits});
+  Array<float> codebooks({codec->levels * codec->pieces, dim / codec->pieces, std::size_t{1} << codec->bits});
   Array<float> rotation({turned, turned});
   std::copy(model->codebooks.begin(), model->codebooks.end(), codebooks.mutable_data());
   std::copy(model->rotation.begin(), model->rotation.end(), rotation.mutable_data());

@@ -9,15 +9,24 @@ namespace tessella {
 
 namespace {
 
-// PQ<pieces>, PQ<pieces>x4, and both with OPQ.
+constexpr std::size_t kMostLevels = 16;
+
+// PQ<pieces>, PQ<pieces>x4, the same as OPQ or APQ, and PRQ<pieces>x<levels>x<bits>, the same as OPRQ.
 std::optional<Codec> parse_pq(const std::string& name) {
-  static const std::regex kSpelling("(O?)PQ([1-9][0-9]{0,4})(x4|x8)?");
+  static const std::regex kSpelling("(O|A)?PQ([1-9][0-9]{0,4})(x4|x8)?");
+  static const std::regex kResidual("(O)?PRQ([1-9][0-9]{0,4})x([1-9][0-9]?)x(4|8)");
   std::smatch parts;
-  if (!std::regex_match(name, parts, kSpelling)) return {};
+  const bool residual = std::regex_match(name, parts, kResidual);
+  if (!residual && !std::regex_match(name, parts, kSpelling)) return {};
+  const std::size_t levels = residual ? std::stoul(parts[3]) : 1;
+  if (levels > kMostLevels) return {};
+  const bool four = residual ? parts[4] == "4" : parts[3] == "x4";
   return Codec{.kind = Codec::Kind::kPq,
-               .bits = parts[3] == "x4" ? 4 : 8,
+               .bits = four ? 4 : 8,
                .pieces = std::stoul(parts[2]),
-               .rotated = parts[1].length() > 0,
+               .levels = levels,
+               .rotated = parts[1] == "O",
+               .anisotropic = parts[1] == "A",
                .name = name};
 }
 
@@ -36,11 +45,10 @@ Codec Codec::parse(const std::string& name) {
     return {.kind = kScalar, .bits = name[1] - '0', .name = name};
   }
   if (const auto pq = parse_pq(name)) return *pq;
-  throw Error(
-      ErrorKind::kInvalidArgument,
-      "spec: expected a codec F32, F16, BF16, UINT8, B1, U8, N4, R2..R8, or PQ48, PQ96x4 (4 bits) and the like; "
-      "got '" +
-          name + "'");
+  throw Error(ErrorKind::kInvalidArgument,
+              "spec: expected a codec F32, F16, BF16, UINT8, B1, U8, N4, R2..R8, or PQ48, PQ96x4 (4 bits), OPQ48, "
+              "APQ48, PRQ48x2x8 (2 levels) and the like; got '" +
+                  name + "'");
 }
 
 std::vector<Codec> parse_codecs(const std::vector<std::string>& names) {

@@ -15,12 +15,14 @@ struct Codec {
   ScalarType type = ScalarType::kF32;      // raw
   int bits = 0;                            // scalar, pq
   ScalarGrid grid = ScalarGrid::kUniform;  // scalar
-  std::size_t pieces = 0;                  // pq
+  std::size_t pieces = 0;                  // pq: of each level
+  std::size_t levels = 1;                  // pq: residual ones
   bool rotated = false;                    // pq: OPQ
+  bool anisotropic = false;                // pq: ScaNN's loss
   std::string name;
 
-  // "F32" "F16" "BF16" "UINT8" | "B1" | "PQ48" "PQ96x4" "OPQ48" … | "U8" "N4" "R2".."R8"; throws InvalidArgument
-  // otherwise.
+  // "F32" "F16" "BF16" "UINT8" | "B1" | "PQ48" "PQ96x4" "OPQ48" "APQ48" "PRQ48x2x8" … | "U8" "N4" "R2".."R8"; throws
+  // InvalidArgument otherwise.
   static Codec parse(const std::string& name);
 };
 

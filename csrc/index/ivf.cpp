@@ -30,7 +30,7 @@ RowConfig without_b1(RowConfig config) {
 std::size_t block_bytes_of(const RowConfig& config) {
   const Codec& scan = config.codecs.front();
   if (scan.kind == Codec::Kind::kB1) return rabitq_block_bytes(padded_dim(config.dim), true);
-  return scan.kind == Codec::Kind::kPq ? pq_block_bytes(scan.pieces, scan.bits, false) : 0;
+  return scan.kind == Codec::Kind::kPq ? PqShape(scan, config.dim, config.metric).block_bytes() : 0;
 }
 
 RowConfig centroid_rows(const RowConfig& config) {
@@ -180,12 +180,7 @@ std::uint32_t IvfIndex::second_home(const float* row, const float* centroids,
 // |q - a|, which is short in a list that is near the query. The query's tables hold <s, q>; what is missing is the
 // row's own: scale <s, a> - <a, r>, its term. (L2 adds |r|^2, and counts the rest twice.)
 IvfIndex::Entries IvfIndex::encode_entries(const float* rows, const std::uint32_t* homes, std::size_t n) const {
-  if (const Codec* pq = rows_.find(Codec::Kind::kPq)) {
-    Entries out;
-    out.pq.resize(n * pq_code_bytes(pq->pieces, pq->bits));
-    rows_.encode_pq(rows, n, out.pq.data());
-    return out;
-  }
+  if (rows_.pq_shape() != nullptr) return {{}, {}, rows_.encode_pq(rows, n)};
   std::vector<float> residuals(n * rows_.padded());
   rows_.rotate(rows, n, residuals.data());
   const std::size_t padded = rows_.padded(), columns = padded / 8, each = this->homes();
@@ -216,8 +211,8 @@ void IvfIndex::append_row(const Entries& entries, std::size_t i, const std::uint
     if (homes[h] == kNone) continue;
     const auto [block, lane] = lists_.append(homes[h], row);
     if (block == nullptr) continue;
-    if (const Codec* pq = rows_.find(Codec::Kind::kPq)) {
-      put_pq(block, lane, *pq, entries.pq.data() + i * pq_code_bytes(pq->pieces, pq->bits));
+    if (const PqShape* pq = rows_.pq_shape()) {
+      pq->put(block, lane, entries.pq, i);
       continue;
     }
     const Entries::Factors& factors = entries.factors[i * each + h];
@@ -283,9 +278,9 @@ void IvfIndex::add(const float* x, std::size_t n, std::span<const std::int64_t> 
 // ---- changing ------------------------------------------------------------------------------------------------------
 
 void IvfIndex::drop_entries(std::uint32_t row) {
-  const Codec* pq = rows_.find(Codec::Kind::kPq);
+  const PqShape* pq = rows_.pq_shape();
   const auto move = [&](const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in) {
-    pq != nullptr ? move_pq(from, out, to, in, *pq) : move_b1(from, out, to, in, rows_.padded(), true);
+    pq != nullptr ? pq->move(from, out, to, in) : move_b1(from, out, to, in, rows_.padded(), true);
   };
   for (std::size_t h = 0; h < homes(); ++h) {
     if (homes_[h][row] != kNone) lists_.remove(homes_[h][row], lists_.find(homes_[h][row], row), move);

@@ -96,7 +96,7 @@ class IvfIndex {
     struct Factors { float scale, error, term; };
     std::vector<std::uint8_t> bits;  // (n, homes, D/8)
     std::vector<Factors> factors;    // (n, homes)
-    std::vector<std::uint8_t> pq;    // (n, code bytes)
+    PqCodes pq;
   };
 
   static constexpr std::uint32_t kNone = UINT32_MAX;

@@ -44,9 +44,9 @@ Ground::Ground(const RowScorer& scorer, std::size_t rows_there) : rows(rows_ther
     const double far = bytes * rows > kCacheBytes ? kFar : 1.0;
     gathered = kGatherRow + far * kGatherByte * static_cast<double>(bytes);
   }
-  if (const Codec* pq = scorer.rows().find(Codec::Kind::kPq)) {
-    const auto pieces = static_cast<double>(pq->pieces);
-    estimate_ = pq->bits == 8 ? kBlockRows * pieces * kLookUp : kBlockRows * pieces / 2 * kScanByte;
+  if (const PqShape* pq = scorer.rows().pq_shape()) {
+    const auto pieces = static_cast<double>(pq->pieces());
+    estimate_ = pq->bits() == 8 ? kBlockRows * pieces * kLookUp : kBlockRows * pieces / 2 * kScanByte;
   } else {
     estimate_ = kScanByte * static_cast<double>(kBlockRows * (padded / 8 + 4));
   }

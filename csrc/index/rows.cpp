@@ -43,24 +43,6 @@ void move_b1(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::s
   if (terms) move(4);
 }
 
-void put_pq(std::uint8_t* block, std::size_t lane, const Codec& codec, const std::uint8_t* code) {
-  const std::size_t bytes = pq_code_bytes(codec.pieces, codec.bits);
-  if (codec.bits == 8) {
-    std::memcpy(block + lane * bytes, code, bytes);
-  } else {
-    for (std::size_t c = 0; c < bytes; ++c) block[c * kBlockRows + lane] = code[c];
-  }
-}
-
-void move_pq(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in, const Codec& codec) {
-  const std::size_t bytes = pq_code_bytes(codec.pieces, codec.bits);
-  if (codec.bits == 8) {
-    std::memmove(to + in * bytes, from + out * bytes, bytes);
-  } else {
-    for (std::size_t c = 0; c < bytes; ++c) to[c * kBlockRows + in] = from[c * kBlockRows + out];
-  }
-}
-
 Rows::Rows(RowConfig config, KernelsFn table)
     : config_(std::move(config)), kernels_(table), padded_(padded_dim(config_.dim)), centre_(config_.dim, 0.0f) {
   if (config_.dim == 0) refuse("index: expected dim >= 1; got 0");
@@ -68,9 +50,7 @@ Rows::Rows(RowConfig config, KernelsFn table)
     if (codec.kind == Codec::Kind::kRaw && codec.type == ScalarType::kU8 && config_.normalize) {
       refuse("index: UINT8 stores whole numbers, which cosine's unit vectors are not; expected metric 'l2' or 'ip'");
     }
-    if (codec.kind == Codec::Kind::kPq && config_.dim % codec.pieces != 0) {
-      refuse("index: expected pieces that divide dim " + std::to_string(config_.dim) + "; got '" + codec.name + "'");
-    }
+    if (codec.kind == Codec::Kind::kPq) pq_shape_.emplace(codec, config_.dim, config_.metric);
   }
   signs_.resize(rotate_sign_words(padded_));
   for (std::size_t i = 0; i < signs_.size(); ++i) signs_[i] = splitmix64(config_.seed + i);
@@ -85,53 +65,19 @@ const Codec* Rows::find(Codec::Kind kind) const {
 }
 
 void Rows::set_pq(PqModel model, ErrorKind kind) {
-  const Codec* codec = find(Codec::Kind::kPq);
-  const std::size_t d = config_.dim;
-  const bool fits = codec != nullptr && model.codebooks.size() == d << codec->bits &&
-                    model.rotation.size() == (codec->rotated ? d * d : 0) && model.error >= 0.0f && model.bias >= 0.0f;
-  if (!fits) throw Error(kind, "pq: the codebooks are not those of the spec");
-  const std::size_t words = std::size_t{1} << codec->bits, length = d / codec->pieces;
-  model.biases.assign(codec->pieces * words, 0.0f);
-  for (std::size_t i = 0; i < model.codebooks.size(); ++i) {
-    const std::size_t piece = i / (length * words), word = i % words;
-    model.biases[piece * words + word] -= 0.5f * model.codebooks[i] * model.codebooks[i];
-  }
-  model.back.resize(model.rotation.size());
-  for (std::size_t i = 0; i < model.rotation.size(); ++i) model.back[i % d * d + i / d] = model.rotation[i];
+  if (!pq_shape_ || !pq_shape_->fits(model)) throw Error(kind, "pq: the codebooks are not those of the spec");
+  pq_shape_->complete(model);
   pq_ = std::move(model);
 }
 
-void Rows::encode_pq(const float* rows, std::size_t n, std::uint8_t* codes) const {
-  const Codec& codec = *find(Codec::Kind::kPq);
-  const std::size_t d = config_.dim;
-  AlignedBuffer scratch(std::max(kernels().pq_encode_scratch(d, codec.pieces), kernels().pq_encode_scratch(d, 1)));
-  std::vector<float> rotated;
-  if (codec.rotated) {
-    rotated.resize(n * d);
-    kernels().pq_rotate({rows, n, d, pq_->rotation.data(), rotated.data(), scratch.data()});
-    rows = rotated.data();
-  }
-  kernels().pq_encode({rows, n, d, codec.pieces, codec.bits, pq_->codebooks.data(), pq_->biases.data(), nullptr, 0.0f,
-                       0, codes, scratch.data()});
+PqCodes Rows::encode_pq(const float* rows, std::size_t n) const {
+  PqCodes codes = pq_shape_->room(n);
+  pq_shape_->encode(kernels(), *pq_, rows, n, codes, 0);
+  return codes;
 }
 
 void Rows::decode_pq(const std::uint8_t* block, std::size_t lane, float* out) const {
-  const Codec& codec = *find(Codec::Kind::kPq);
-  const std::size_t d = config_.dim, length = d / codec.pieces, words = std::size_t{1} << codec.bits;
-  std::vector<float> row(d);
-  for (std::size_t p = 0; p < codec.pieces; ++p) {
-    const std::size_t word =
-        codec.bits == 8 ? block[lane * codec.pieces + p] : (block[p / 2 * kBlockRows + lane] >> (p % 2 * 4)) & 15;
-    for (std::size_t j = 0; j < length; ++j) {
-      row[p * length + j] = pq_->codebooks[(p * length + j) * words + word];
-    }
-  }
-  if (!codec.rotated) {
-    std::copy(row.begin(), row.end(), out);
-  } else {
-    AlignedBuffer scratch(kernels().pq_encode_scratch(d, 1));
-    kernels().pq_rotate({row.data(), 1, d, pq_->back.data(), out, scratch.data()});
-  }
+  pq_shape_->decode(kernels(), *pq_, block, lane, out);
 }
 
 bool Rows::keeps_norms() const {
@@ -148,7 +94,7 @@ std::map<std::string, std::size_t> Rows::layout() const {
         layout["scales"] = kBlockRows * sizeof(float);
         break;
       case Codec::Kind::kPq:
-        if (keeps(codec)) layout["pq"] = pq_block_bytes(codec.pieces, codec.bits, false);
+        if (keeps(codec)) layout["pq"] = pq_shape_->block_bytes();
         break;
       case Codec::Kind::kRaw: layout["raw"] = kBlockRows * config_.dim * scalar_bytes(codec.type); break;
     }
@@ -231,8 +177,7 @@ void Rows::encode_tile(const float* rows, std::size_t first, std::size_t n, Enco
                                out.codes.data() + first * scalar_row_bytes(padded_, codec.bits),
                                out.scales.data() + first, out.norms2.data() + first});
     } else if (codec.kind == Codec::Kind::kPq) {
-      if (!keeps(codec)) continue;
-      encode_pq(rows, n, out.pq.data() + first * pq_code_bytes(codec.pieces, codec.bits));
+      if (keeps(codec)) pq_shape_->encode(kernels(), *pq_, rows, n, out.pq, first);
     } else {
       from_f32(rows, codec.type, n * config_.dim, out.raw.data() + first * config_.dim * scalar_bytes(codec.type));
     }
@@ -259,8 +204,7 @@ EncodedRows Rows::encode_tiles(const float* x, std::size_t n, std::size_t thread
       out.scales.resize(n);
       out.norms2.resize(n);
     } else if (codec.kind == Codec::Kind::kPq) {
-      if (!keeps(codec)) continue;
-      out.pq.resize(n * pq_code_bytes(codec.pieces, codec.bits));
+      if (keeps(codec)) out.pq = pq_shape_->room(n);
     } else {
       out.raw.resize(n * config_.dim * scalar_bytes(codec.type));
     }
@@ -297,10 +241,8 @@ void Rows::store(const EncodedRows& rows, std::size_t i, std::size_t row) {
     if (keeps_norms()) put("norms2", rows.norms2);
   }
   if (!rows.raw.empty()) put("raw", rows.raw);
-  if (!rows.pq.empty()) {
-    const Codec& codec = *find(Codec::Kind::kPq);
-    put_pq(columns_.at("pq").mutable_block(row / kBlockRows), row % kBlockRows, codec,
-           rows.pq.data() + i * pq_code_bytes(codec.pieces, codec.bits));
+  if (!rows.pq.bytes.empty()) {
+    pq_shape_->put(columns_.at("pq").mutable_block(row / kBlockRows), row % kBlockRows, rows.pq, i);
   }
 }
 
@@ -312,7 +254,7 @@ void Rows::move(std::size_t from, std::size_t to) {
     if (name == "b1") {
       move_b1(source, from % kBlockRows, target, to % kBlockRows, padded_, config_.metric == Metric::kL2);
     } else if (name == "pq") {
-      move_pq(source, from % kBlockRows, target, to % kBlockRows, *find(Codec::Kind::kPq));
+      pq_shape_->move(source, from % kBlockRows, target, to % kBlockRows);
     } else {
       std::memcpy(column.mutable_row(to), column.row(from), column.row_bytes());
     }

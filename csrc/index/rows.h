@@ -12,6 +12,7 @@
 
 #include "index/codec.h"
 #include "index/column.h"
+#include "index/pq_codes.h"
 #include "tessella/errors.h"
 #include "tessella/kernels.h"
 
@@ -33,16 +34,6 @@ constexpr std::size_t kTrainRows = 65'536;  // of a first add, enough for a mean
 
 using KernelsFn = const Kernels& (*)();
 
-// Codebooks of a PQ codec, learnt elsewhere.
-struct PqModel {
-  std::vector<float> codebooks;  // (m, d/m, 2^bits)
-  std::vector<float> biases;     // (m, 2^bits)
-  std::vector<float> rotation;   // (d, d), or nothing
-  std::vector<float> back;       // its transpose
-  float error = 0.0f;            // root mean square of a decoded row's error, a dimension
-  float bias = 0.0f;             // mean |error|^2 / mean |decoded|^2: by so much inner products come out too small
-};
-
 // Rows on their way in.
 struct EncodedRows {
   std::size_t n = 0;
@@ -52,7 +43,7 @@ struct EncodedRows {
   std::vector<float> scales;
   std::vector<float> norms2;
   std::vector<std::uint8_t> raw;  // (n, dim * element)
-  std::vector<std::uint8_t> pq;   // (n, code bytes)
+  PqCodes pq;
 };
 
 // Writes one row's 1-bit code into its lane of a block (layout: tessella/rabitq.h).
@@ -61,10 +52,6 @@ void put_b1(std::uint8_t* block, std::size_t lane, std::size_t padded, const std
 // Copies a lane of one block into a lane of another, or of the same.
 void move_b1(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in, std::size_t padded,
              bool terms);
-
-// The same for codes of a PQ codec.
-void put_pq(std::uint8_t* block, std::size_t lane, const Codec& codec, const std::uint8_t* code);
-void move_pq(const std::uint8_t* from, std::size_t out, std::uint8_t* to, std::size_t in, const Codec& codec);
 
 // Rows or queries as an index takes them: the caller's own memory where nothing has to be done to them.
 class Prepared {
@@ -94,8 +81,9 @@ class Rows {
   // Throws InvalidArgument or FormatError (`kind`) unless the model fits the codec.
   void set_pq(PqModel model, ErrorKind kind);
   const PqModel* pq() const { return pq_ ? &*pq_ : nullptr; }
-  // PQ codes (n, code bytes) of prepared rows, and what they stand for.
-  void encode_pq(const float* rows, std::size_t n, std::uint8_t* codes) const;
+  const PqShape* pq_shape() const { return pq_shape_ ? &*pq_shape_ : nullptr; }
+  // PQ codes of prepared rows, and what one stands for.
+  PqCodes encode_pq(const float* rows, std::size_t n) const;
   void decode_pq(const std::uint8_t* block, std::size_t lane, float* out) const;
 
   // Names and bytes per 32-row block of the columns this configuration has.
@@ -134,6 +122,7 @@ class Rows {
   std::vector<std::uint64_t> signs_;
   std::vector<float> centre_;
   std::map<std::string, Column> columns_;
+  std::optional<PqShape> pq_shape_;
   std::optional<PqModel> pq_;
 };
 

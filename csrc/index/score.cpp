@@ -65,46 +65,43 @@ QueryTables RowScorer::fine_tables_for(const float* query, std::uint8_t* memory)
   return tables;
 }
 
+namespace {
+
+// Of the floats, so that packed entries may follow them.
+std::size_t float_table_bytes(const PqShape& pq) { return ((pq.pieces() << pq.bits()) * sizeof(float) + 63) / 64 * 64; }
+
+}  // namespace
+
 std::size_t RowScorer::pq_table_bytes() const {
-  const Codec* codec = rows_.find(Codec::Kind::kPq);
-  if (codec == nullptr) return 0;
-  const std::size_t floats = codec->pieces << codec->bits;
-  return (floats * sizeof(float) + 63) / 64 * 64 + (codec->bits == 4 ? pq_packed_bytes(codec->pieces) : 0);
+  const PqShape* pq = rows_.pq_shape();
+  if (pq == nullptr) return 0;
+  return float_table_bytes(*pq) + (pq->bits() == 4 ? pq_packed_bytes(pq->pieces()) : 0);
 }
 
 void RowScorer::add_pq_tables(QueryTables& tables, std::uint8_t* memory) const {
-  const Codec& codec = *rows_.find(Codec::Kind::kPq);
-  const PqModel& model = *rows_.pq();
-  const std::size_t d = rows_.config().dim;
+  const PqShape& pq = *rows_.pq_shape();
   auto* table = reinterpret_cast<float*>(memory);
-  const float* query = tables.raw;
-  std::vector<float> rotated;
-  if (codec.rotated) {
-    rotated.resize(d);
-    AlignedBuffer scratch(kernels_.pq_encode_scratch(d, 1));
-    kernels_.pq_rotate({query, 1, d, model.rotation.data(), rotated.data(), scratch.data()});
-    query = rotated.data();
-  }
-  kernels_.pq_table({query, d, codec.pieces, codec.bits, model.codebooks.data(), rows_.config().metric, table});
-  tables.pq = {table, 1.0f, 0.0f, 0.0f, nullptr};
-  if (codec.bits == 8) return;
-  PqPacked packed{memory + ((codec.pieces << codec.bits) * sizeof(float) + 63) / 64 * 64, 0.0f, 0.0f};
-  kernels_.pq_pack(table, codec.pieces, &packed);
-  tables.pq = {packed.entries, packed.step, packed.base, 0.0f, nullptr};
-  const float slack = 3.0f * packed.step * std::sqrt(static_cast<float>(codec.pieces) / 12.0f);
-  tables.pq_exact = {table, 1.0f, 0.0f, slack};
+  pq.table(kernels_, *rows_.pq(), tables.raw, table);
+  const float times = pq.terms() ? 2.0f : 1.0f, add = pq.terms() ? -tables.raw_norm2 : 0.0f;
+  tables.pq = {table, times, add, 0.0f, nullptr};
+  if (pq.bits() == 8) return;
+  PqPacked packed{memory + float_table_bytes(pq), 0.0f, 0.0f};
+  kernels_.pq_pack(table, pq.pieces(), &packed);
+  tables.pq = {packed.entries, times * packed.step, times * packed.base + add, 0.0f, nullptr};
+  const float slack = 3.0f * tables.pq.step * std::sqrt(static_cast<float>(pq.pieces()) / 12.0f);
+  tables.pq_exact = {table, times, add, slack};
 }
 
 void RowScorer::scan_pq(const std::uint8_t* blocks, std::size_t n, const QueryTables* const* tables,
                         const float* thresholds, std::size_t nq, RabitqHit* const* hits, std::size_t* counts) const {
-  const Codec& codec = *rows_.find(Codec::Kind::kPq);
+  const PqShape& pq = *rows_.pq_shape();
   std::array<PqQuery, kRabitqQueries> queries;
   for (std::size_t i = 0; i < nq; ++i) {
     queries[i] = tables[i]->pq;
     queries[i].threshold = fine_ != nullptr ? pq_bound(*tables[i]).estimate_for(thresholds[i]) : thresholds[i];
-    if (fine_ == nullptr && codec.bits == 4) queries[i].exact = &tables[i]->pq_exact;  // estimates are final
+    if (fine_ == nullptr && pq.bits() == 4) queries[i].exact = &tables[i]->pq_exact;  // estimates are final
   }
-  kernels_.pq_scan({blocks, n, codec.pieces, codec.bits, false, queries.data(), nq, hits, counts});
+  kernels_.pq_scan({blocks, n, pq.pieces(), pq.bits(), pq.terms(), queries.data(), nq, hits, counts});
   if (fine_ == nullptr) return;
   for (std::size_t i = 0; i < nq; ++i) {
     const PqBound bound = pq_bound(*tables[i]);

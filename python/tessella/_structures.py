@@ -27,6 +27,7 @@ Progress: TypeAlias = Callable[[float], None] | None
 WAYS = ("gather", "scan", "lists", "walk", "copies")  # of a filtered search
 
 _PQ_ROWS = 65_536  # that codebooks are learnt from
+_ANISOTROPIC = 0.2  # threshold of an APQ codec, which the engine encodes by
 _ERROR_ROWS = 4096  # that their error is measured on
 _SHORT_WALK = 256  # efforts of a graph that are always measured
 _LONG_WALK = 32  # … and those up to one in so many rows
@@ -256,11 +257,15 @@ class Codebooks:
     @classmethod
     def of(cls, config: IndexConfig, dim: int, metric: str, seed: int) -> Codebooks | None:
         """None where the spec has no PQ codec; what there is, the engine has accepted."""
-        match = re.fullmatch(r"(O?)PQ(\d+)(x4|x8)?", config.codecs[0])
+        match = re.fullmatch(r"([OA]?)P(R?)Q(\d+)(?:x(\d+))??(?:x([48]))?", config.codecs[0])
         if match is None:
             return None
-        bits = 4 if match[3] == "x4" else 8
-        return cls(ProductQuantizer(dim, int(match[2]), bits, opq=bool(match[1]), seed=seed), metric == "cosine")
+        kind, residual, m, levels, bits = match.groups()
+        quantizer = ProductQuantizer(
+            dim, int(m), int(bits or 8), opq=kind == "O", residual_levels=int(levels or 1) if residual else 1,
+            anisotropic=_ANISOTROPIC if kind == "A" else None, seed=seed,
+        )  # fmt: skip
+        return cls(quantizer, metric == "cosine")
 
     def learn(self, x: Floats, progress: Progress) -> State:
         """Codebooks, rotation and error, as `set_pq` takes them."""
@@ -273,11 +278,12 @@ class Codebooks:
         some = x[:_ERROR_ROWS]
         decoded = self.quantizer.decode(self.quantizer.encode(some))
         error = np.mean((decoded - some) ** 2, dtype=np.float64)
-        bias = error / max(np.mean(decoded**2, dtype=np.float64), 1e-30)
-        codebooks = np.ascontiguousarray(self.quantizer.codebooks[0].swapaxes(1, 2))
+        whole, kept = (float(np.mean(some * each, dtype=np.float64)) for each in (some, decoded))
+        bias = max(whole - kept, 0) / max(kept, 1e-30)
+        codebooks = np.ascontiguousarray(np.concatenate(self.quantizer.codebooks).swapaxes(1, 2))
         rotation = self.quantizer.rotation
         turned = np.empty((0, 0), np.float32) if rotation is None else rotation
-        return {"codebooks": codebooks, "rotation": turned, "error": float(np.sqrt(error)), "bias": float(bias)}
+        return {"codebooks": codebooks, "rotation": turned, "error": float(np.sqrt(error)), "bias": bias}
 
 
 def summed_up(plans: Sequence[Plans | None]) -> tuple[dict[str, int], dict[str, float]]:

@@ -19,7 +19,8 @@ _DEGREE = 32
 class IndexConfig:
     """A structure and the codecs of its rows, coarse to fine.
 
-    `codecs` is up to three of: a scan codec `B1`, a refining codec `U8`, `N4` or `R2`..`R8`, a raw one `F32`,
+    `codecs` is up to three of: a scan codec `B1` or one of product codes (`PQ48`, `PQ96x4` of 4 bits, `OPQ48`, `APQ48`,
+    `PRQ24x2x8` of two levels; docs/concepts/pq.md), a refining codec `U8`, `N4` or `R2`..`R8`, a raw one `F32`,
     `F16`, `BF16` or `UINT8`; at least one. A search goes through them in this order.
 
     `Flat` looks at every row. `IVF` keeps rows in `lists` by nearest centroid (0: decided when it is trained, from the

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import tessella as ts
 
 SPECS = ["Flat", "Flat,F16", "Flat,BF16", "Flat,B1", "Flat,U8", "Flat,N4", "Flat,R5", "Flat,B1+U8", "Flat,B1+N4+F32"]
-SPECS += ["Flat,PQ4", "Flat,OPQ4x4+U8", "IVF4+SOAR,PQ4x4+F16"]
+SPECS += ["Flat,PQ4", "Flat,OPQ4x4+U8", "IVF4+SOAR,PQ4x4+F16", "IVF4,PRQ2x2x4"]
 SPECS += ["IVF4", "IVF4,U8", "IVF4,B1", "IVF4+SOAR,B1+U8", "IVF4+SOAR,B1+N4+F32"]
 SPECS += ["Graph32", "Graph32,U8", "Graph64,B1+N4+F32"]
 FORMATS = Path(__file__).parents[1] / "data" / "formats"
@@ -95,7 +95,7 @@ def test_reconstruct_returns_what_is_stored(spec: str, rng: np.random.Generator)
     error = np.linalg.norm(back - x[[7, 3]], axis=1) / np.linalg.norm(x[[7, 3]], axis=1)
     limit = {"Flat": 0, "Flat,B1+N4+F32": 0, "Flat,F16": 1e-3, "Flat,BF16": 8e-3, "Flat,U8": 0.02, "Flat,B1+U8": 0.02,
              "Flat,R5": 0.1, "Flat,N4": 0.2, "Flat,B1": 0.9, "Flat,PQ4": 0.9,
-             "Flat,OPQ4x4+U8": 0.02, "Flat,PQ4x4+F16": 1e-3}  # fmt: skip
+             "Flat,OPQ4x4+U8": 0.02, "Flat,PQ4x4+F16": 1e-3, "Flat,PRQ2x2x4": 1.0}  # fmt: skip
     _, comma, codecs = spec.partition(",")
     assert (error <= limit[f"Flat{comma}{codecs}"]).all()
 
@@ -265,7 +265,8 @@ def test_there_is_a_file_of_every_kind() -> None:
     stored = {json.loads(path.read_text())["spec"] for path in FORMATS.glob("*.json") if "spec" in path.read_text()}
     assert stored >= {"Flat", "Flat,F16", "Flat,BF16", "Flat,UINT8", "Flat,B1", "Flat,U8", "Flat,N4", "Flat,B1+U8",
                       "Flat,B1+N4+F32", "IVF4,F32", "IVF4,B1", "IVF4,B1+U8", "IVF4+SOAR,B1+U8+F16",
-                      "Graph32", "Graph32,B1+U8", "Flat,PQ5x4", "IVF4,OPQ5+U8"}  # fmt: skip
+                      "Graph32", "Graph32,B1+U8", "Flat,PQ5x4", "IVF4,OPQ5+U8",
+                      "Flat,PRQ5x2x8", "IVF4,PRQ5x2x4"}  # fmt: skip
 
 
 def test_a_file_of_inverted_lists_keeps_its_effort_and_calibration() -> None:

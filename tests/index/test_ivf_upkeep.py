@@ -92,7 +92,8 @@ def test_copies_in_between_leave_no_memory_behind(rng: np.random.Generator) -> N
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-@pytest.mark.parametrize("spec", ["IVF16,B1+U8", "IVF16+SOAR,B1+F32", "IVF16,F32", "IVF16,B1", "IVF16+SOAR,PQ6x4+U8"])
+@pytest.mark.parametrize("spec", ["IVF16,B1+U8", "IVF16+SOAR,B1+F32", "IVF16,F32", "IVF16,B1", "IVF16+SOAR,PQ6x4+U8",
+                                  "IVF16,PRQ6x2x8+U8"])  # fmt: skip
 def test_compacting_evens_out_lists(rng: np.random.Generator, spec: str, metric: str) -> None:
     """Rows of one kind make a list grow, removing another kind empties some; both are put right, no row is lost."""
     x, odd = drawer(rng, 24)(2000), 0.05 * rng.standard_normal((3000, 24)) + np.ones(24)

@@ -22,7 +22,7 @@ SPECS = ["Flat", "Flat,F16", "Flat,BF16", "Flat,UINT8", "Flat,B1", "Flat,U8", "F
 
 IVF_SPECS = ["IVF4,F32", "IVF4,B1+U8", "IVF4+SOAR,B1+U8+F16", "IVF4,B1"]
 GRAPH_SPECS = ["Graph32,B1+U8", "Graph32"]
-PQ_SPECS = ["Flat,PQ5x4", "IVF4,OPQ5+U8"]
+PQ_SPECS = ["Flat,PQ5x4", "IVF4,OPQ5+U8", "Flat,PRQ5x2x8", "IVF4,PRQ5x2x4"]
 CALIBRATED = "IVF4,B1"
 
 
