@@ -118,7 +118,7 @@ class IvfIndex {
   std::array<std::vector<std::uint32_t>, kHomes> checked_homes(const IvfSnapshot& snapshot) const;
   void drop_entries(std::uint32_t row);
   // Of compact: see ivf_balance.cpp.
-  void split_list(std::size_t list, std::size_t threads);
+  bool split_list(std::size_t list, std::size_t threads);
   void give_up_list(std::size_t list, std::size_t threads);
   std::vector<float> values_of(std::span<const std::uint32_t> rows) const;
   void set_centroid(std::size_t list, const float* centroid, std::size_t threads);

@@ -37,7 +37,8 @@ void IvfIndex::move_home(const float* row, std::uint32_t number, std::size_t hom
   append_row(entries, 0, homes.data(), number);
 }
 
-void IvfIndex::split_list(std::size_t list, std::size_t threads) {
+// False, and nothing changed, where its rows are all alike.
+bool IvfIndex::split_list(std::size_t list, std::size_t threads) {
   const std::size_t d = config().dim;
   const auto numbers = lists_[list].numbers();
   const std::vector<std::uint32_t> rows(numbers.begin(), numbers.end());
@@ -46,6 +47,9 @@ void IvfIndex::split_list(std::size_t list, std::size_t threads) {
   const KmeansConfig how{
       .k = 2, .iterations = kIterations, .spherical = spherical, .seed = config().seed, .sample = rows.size()};
   const KmeansResult halves = kmeans_train(kernels_, values.data(), rows.size(), d, how, threads, {});
+  if (std::ranges::all_of(halves.nearest, [&](std::uint32_t half) { return half == halves.nearest.front(); })) {
+    return false;
+  }
   const std::size_t other = lists_.count();
   lists_.clear(list);
   lists_.add_list();
@@ -57,6 +61,7 @@ void IvfIndex::split_list(std::size_t list, std::size_t threads) {
     const std::size_t home = homes_[0][rows[i]] == list ? 0 : 1;
     move_home(values.data() + i * d, rows[i], home, static_cast<std::uint32_t>(halves.nearest[i] == 0 ? list : other));
   }
+  return true;
 }
 
 void IvfIndex::give_up_list(std::size_t list, std::size_t threads) {
@@ -105,7 +110,8 @@ void IvfIndex::compact(std::size_t threads) {
   if (lists_.count() > 0) {
     const std::size_t mean = lists_.entries() / lists_.count();
     for (std::size_t l = 0; l < lists_.count(); ++l) {
-      if (lists_[l].size > std::max(kLong * mean, kFewest)) split_list(l--, threads);
+      while (lists_[l].size > std::max(kLong * mean, kFewest) && split_list(l, threads)) {
+      }
     }
     // Never down to a pair: with two homes, a row needs another list to go to.
     for (std::size_t l = lists_.count(); l-- > 0 && lists_.count() > 3;) {

@@ -91,6 +91,17 @@ def test_copies_in_between_leave_no_memory_behind(rng: np.random.Generator) -> N
     assert ix.nbytes < before + (16 << 20)
 
 
+@pytest.mark.parametrize("spec", ["IVF16,B1+U8", "IVF16+SOAR,U8", "IVF16,PQ6x4"])
+def test_compacting_leaves_rows_that_are_all_alike_together(rng: np.random.Generator, spec: str) -> None:
+    x = drawer(rng, 24)(2000)
+    ix = ts.Index(spec, dim=24, metric="l2")
+    ix.add(x)
+    ix.add(np.tile(x[:1], (1000, 1)))
+    ix.compact()
+    assert len(ix) == 3000 and ix.list_sizes.max() >= 1000
+    assert (ix.search(x[0], 1000, nprobe=4).ids >= 0).all()
+
+
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.parametrize("spec", ["IVF16,B1+U8", "IVF16+SOAR,B1+F32", "IVF16,F32", "IVF16,B1", "IVF16+SOAR,PQ6x4+U8",
                                   "IVF16,PRQ6x2x8+U8"])  # fmt: skip
