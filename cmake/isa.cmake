@@ -15,6 +15,7 @@ set(TESSELLA_FLAGS_avx512
     -mavx512bw
     -mavx512dq
     -mavx512vl
+    -mavx512vbmi
     -mavx512vnni
     -mavx512vpopcntdq
     -mprefer-vector-width=512

@@ -134,29 +134,36 @@ struct PqPrepared {
   std::vector<AlignedBuffer> entries;
   std::vector<PqQuery> queries;
   std::vector<PqExact> exacts;
+  std::vector<PqPacked> packed;
 
   PqPrepared(const Kernels& kernels, const float* tables, std::size_t nq, std::size_t m, int bits, bool exact)
-      : exacts(nq) {
+      : exacts(nq), packed(nq) {
     for (std::size_t q = 0; q < nq; ++q) {
       const float* table = tables + q * (m << bits);
-      queries.push_back({table, 1.0f, 0.0f, -std::numeric_limits<float>::infinity(), nullptr});
+      entries.emplace_back(pq_packed_bytes(m, bits));
+      packed[q].entries = entries.back().data();
+      kernels.pq_pack(table, m, bits, &packed[q]);
+      queries.push_back({table, 1.0f, 0.0f, -std::numeric_limits<float>::infinity(), nullptr, &packed[q]});
       if (bits == 8) continue;
-      entries.emplace_back(pq_packed_bytes(m));
-      PqPacked packed{entries.back().data(), 0, 0};
-      kernels.pq_pack(table, m, &packed);
-      exacts[q] = {table, 1.0f, 0.0f, 3.0f * packed.step * std::sqrt(static_cast<float>(m) / 12.0f)};
-      queries.back() = {packed.entries, packed.step, packed.base, queries.back().threshold,
-                        exact ? &exacts[q] : nullptr};
+      exacts[q] = {table, 1.0f, 0.0f, 3.0f * packed[q].step * std::sqrt(static_cast<float>(m) / 12.0f)};
+      queries.back() = {packed[q].entries,
+                        packed[q].step,
+                        packed[q].base,
+                        queries.back().threshold,
+                        exact ? &exacts[q] : nullptr,
+                        nullptr};
     }
   }
 };
 
-inline py::tuple pq_pack(const Floats& table) {
-  require(table.ndim() == 2 && table.shape(0) > 0 && table.shape(1) == 16, "pq_pack", "a table of shape (m, 16)",
-          shape_of(table));
-  AlignedBuffer entries(pq_packed_bytes(rows_of(table)));
+inline py::object pq_pack(const Floats& table) {
+  const bool fits = table.ndim() == 2 && table.shape(0) > 0 && (table.shape(1) == 16 || table.shape(1) == 256);
+  require(fits, "pq_pack", "a table of shape (m, 16 or 256)", shape_of(table));
+  const int bits = table.shape(1) == 16 ? 4 : 8;
+  AlignedBuffer entries(pq_packed_bytes(rows_of(table), bits));
   PqPacked packed{entries.data(), 0, 0};
-  cpu::active_kernels().pq_pack(table.data(), rows_of(table), &packed);
+  cpu::active_kernels().pq_pack(table.data(), rows_of(table), bits, &packed);
+  if (packed.entries == nullptr) return py::none();
   return py::make_tuple(Bytes(static_cast<py::ssize_t>(entries.size()), packed.entries), packed.step, packed.base);
 }
 
@@ -235,7 +242,9 @@ inline void register_pq(py::module_& m) {
   m.def("pq_table", &pq_table, py::arg("queries").noconvert(), py::arg("codebooks").noconvert(), py::arg("metric"),
         "Queries (nq, d) -> inner products with, or minus squared distances to, every codeword (nq, m, 2^bits).");
   m.def("pq_pack", &pq_pack, py::arg("table").noconvert(),
-        "A table (m, 16) in 6-bit entries as the level in use lays them out: entries, step, base.");
+        "A table (m, 16) in 6-bit entries as the level in use lays them out: entries, step, base. One of (m, 256) in "
+        "bytes"
+        " that bound its sums from above, or None where the level has no use for them.");
   m.def("pq_scan", &pq_scan, py::arg("tables").noconvert(), py::arg("blocks").noconvert(), py::arg("n"), py::kw_only(),
         py::arg("terms"), py::arg("thresholds").noconvert(), py::arg("exact") = false,
         "One pass of 1 to 4 queries' tables (nq, m, 2^bits) over blocks: (rows, similarities) of each.");

@@ -4,6 +4,6 @@
 namespace tessella::cpu {
 
 bool has_avx2();    // with FMA, F16C, BMI2, POPCNT
-bool has_avx512();  // F, BW, DQ, VL, VNNI, VPOPCNTDQ, and has_avx2
+bool has_avx512();  // F, BW, DQ, VL, VBMI, VNNI, VPOPCNTDQ, and has_avx2
 
 }  // namespace tessella::cpu

@@ -41,7 +41,7 @@ std::size_t pq_encode_scratch(std::size_t d, std::size_t m);
 void pq_rotate(const PqRotate& job);
 void pq_update(const PqUpdate& job);
 void pq_table(const PqTable& job);
-void pq_pack(const float* table, std::size_t m, PqPacked* out);
+void pq_pack(const float* table, std::size_t m, int bits, PqPacked* out);
 void pq_scan(const PqScan& job);
 void pq_sum(const PqSum& job);
 

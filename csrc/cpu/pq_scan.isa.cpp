@@ -1,15 +1,11 @@
 // Product quantization: a query's tables, and sums and scans of codes by them.
+#include "cpu/pq_scan.isa.h"
 #include "cpu/fastscan.isa.h"
 #include "cpu/kernels.isa.h"
-#include "simd/vec.h"
 
 namespace tessella::TSL_LEVEL {
 
 namespace {
-
-constexpr std::size_t kPartPieces = 24;  // pieces whose 8-bit tables, 24 KiB, are used together
-constexpr std::size_t kRunRows = 256;
-constexpr std::size_t kSumRows = 4;  // rows summed at once: eight chains hide an addition
 
 template <Metric kMetric>
 void fill_table(const PqTable& job) {
@@ -31,49 +27,6 @@ void fill_table(const PqTable& job) {
   }
 }
 
-// Adds m pieces of kRows rows to their sums, even and odd pieces apart. Eight bytes of a code are loaded at once: the
-// table's loads are what the time goes into.
-template <int kBits, std::size_t kRows>
-TSL_INLINE void add_pieces(const float* table, const std::uint8_t* const* rows, std::size_t m, float* even,
-                           float* odd) {
-  constexpr std::size_t k = std::size_t{1} << kBits, kPieces = 64 / kBits;
-  float e[kRows], o[kRows];
-  for (std::size_t r = 0; r < kRows; ++r) {
-    e[r] = even[r];
-    o[r] = odd[r];
-  }
-  std::size_t s = 0;
-  for (; s + kPieces <= m; s += kPieces, table += kPieces * k) {
-    std::uint64_t word[kRows];
-    for (std::size_t r = 0; r < kRows; ++r) __builtin_memcpy(&word[r], rows[r] + s * kBits / 8, 8);
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < kPieces; i += 2) {
-#pragma GCC unroll 4
-      for (std::size_t r = 0; r < kRows; ++r) {
-        e[r] += table[i * k + (word[r] >> (kBits * i) & (k - 1))];
-        o[r] += table[(i + 1) * k + (word[r] >> (kBits * (i + 1)) & (k - 1))];
-      }
-    }
-  }
-  for (std::size_t i = 0; i < m % kPieces; ++i, table += k) {
-    for (std::size_t r = 0; r < kRows; ++r) {
-      const std::uint8_t byte = rows[r][s * kBits / 8 + i * kBits / 8];
-      (i % 2 == 0 ? e : o)[r] += table[byte >> (i * kBits % 8) & (k - 1)];
-    }
-  }
-  for (std::size_t r = 0; r < kRows; ++r) {
-    even[r] = e[r];
-    odd[r] = o[r];
-  }
-}
-
-template <int kBits, std::size_t kRows>
-TSL_INLINE void sum_rows(const float* table, const std::uint8_t* const* rows, std::size_t m, float* out) {
-  float even[kRows] = {}, odd[kRows] = {};
-  add_pieces<kBits, kRows>(table, rows, m, even, odd);
-  for (std::size_t r = 0; r < kRows; ++r) out[r] = even[r] + odd[r];
-}
-
 template <int kBits>
 void sum(const PqSum& job) {
   const std::size_t bytes = pq_code_bytes(job.m, kBits);
@@ -87,21 +40,6 @@ void sum(const PqSum& job) {
     const std::uint8_t* row = row_at(i);
     sum_rows<kBits, 1>(job.table, &row, job.m, job.out + i);
   }
-}
-
-// The rows of a block that reach the threshold are appended to `hits`; sum_at(i) has the sums of rows i, i + 1, …
-template <typename SumAt>
-TSL_INLINE std::size_t keep_hits(const PqQuery& query, float least, const SumAt& sum_at, const float* terms,
-                                 std::size_t first_row, std::size_t end_row, RabitqHit* hits) {
-  const F32 step = set_f32(query.step), base = set_f32(query.base), threshold = set_f32(least);
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < kBlockRows; i += kF32Lanes) {
-    F32 similarity = fma(sum_at(i), step, base);
-    if (terms != nullptr) similarity = sub(similarity, load_f32(terms + i));
-    const std::uint32_t mask = ge_mask(similarity, threshold);
-    count += append_hits(mask, similarity, similarity, first_row + i, end_row, hits + count);
-  }
-  return count;
 }
 
 // The sums of kRows rows of a block by the table's floats, in the order of pq_sum: `columns` are the rows' first bytes.
@@ -195,55 +133,7 @@ void scan_nibbles(const PqScan& job) {
   }
 }
 
-// A run of rows meets the table a part at a time, so that what is looked up is in the first-level cache.
-void sum_run(const float* table, const std::uint8_t* blocks, std::size_t block_bytes, std::size_t count, std::size_t m,
-             float* even, float* odd) {
-  for (std::size_t i = 0; i < count; ++i) even[i] = odd[i] = 0.0f;
-  for (std::size_t s = 0; s < m; s += kPartPieces) {
-    const std::size_t pieces = m - s < kPartPieces ? m - s : kPartPieces;
-    for (std::size_t i = 0; i < count; i += kSumRows) {
-      const std::uint8_t* row = blocks + i / kBlockRows * block_bytes + i % kBlockRows * m + s;
-      const std::uint8_t* rows[kSumRows] = {row, row + m, row + 2 * m, row + 3 * m};
-      // Short parts of long rows are no stream that the hardware follows: the next run is asked for meanwhile.
-      const std::size_t ahead = m > 2 * kPartPieces ? (s + pieces) * kSumRows : 0;
-      for (std::size_t at = s * kSumRows; at < ahead; at += 64) prefetch(row - s + kRunRows * m + at);
-      if (pieces == kPartPieces) {
-        add_pieces<8, kSumRows>(table + s * 256, rows, kPartPieces, even + i, odd + i);
-      } else {
-        add_pieces<8, kSumRows>(table + s * 256, rows, pieces, even + i, odd + i);
-      }
-    }
-  }
-}
-
-void scan_bytes(const PqScan& job) {
-  const std::size_t block_bytes = pq_block_bytes(job.m, 8, job.terms);
-  for (std::size_t q = 0; q < job.nq; ++q) job.counts[q] = 0;
-  for (std::size_t first = 0; first < job.n; first += kRunRows) {
-    const std::size_t left = job.n - first, end = first + (left < kRunRows ? left : kRunRows);
-    const std::uint8_t* blocks = job.blocks + first / kBlockRows * block_bytes;
-    const std::size_t whole = (end - first + kBlockRows - 1) / kBlockRows * kBlockRows;
-    for (std::size_t q = 0; q < job.nq; ++q) {
-      alignas(64) float even[kRunRows], odd[kRunRows];
-      sum_run(static_cast<const float*>(job.queries[q].table), blocks, block_bytes, whole, job.m, even, odd);
-      for (std::size_t row = 0; row < whole; row += kBlockRows) {
-        const std::uint8_t* block = blocks + row / kBlockRows * block_bytes;
-        const float* terms = job.terms ? reinterpret_cast<const float*>(block + job.m * kBlockRows) : nullptr;
-        const auto sum_at = [&](std::size_t i) { return add(load_f32(even + row + i), load_f32(odd + row + i)); };
-        RabitqHit* hits = job.hits[q] + job.counts[q];
-        job.counts[q] += keep_hits(job.queries[q], job.queries[q].threshold, sum_at, terms, first + row, end, hits);
-      }
-    }
-  }
-}
-
-}  // namespace
-
-void pq_table(const PqTable& job) {
-  job.metric == Metric::kInnerProduct ? fill_table<Metric::kInnerProduct>(job) : fill_table<Metric::kL2>(job);
-}
-
-void pq_pack(const float* table, std::size_t m, PqPacked* out) {
+void pack_nibbles(const float* table, std::size_t m, PqPacked* out) {
   float widest = 0.0f;
   const auto range = [&](std::size_t s, float& low, float& high) {
     float lows[4], highs[4];  // four chains of comparisons instead of one
@@ -273,7 +163,7 @@ void pq_pack(const float* table, std::size_t m, PqPacked* out) {
   const bool flat = !(widest >= 1e-30f && widest <= 3e38f);
   const F32 scale = set_f32(flat ? 0.0f : 63.0f / widest);
   out->step = flat ? 0.0f : widest / 63.0f;
-  for (std::size_t i = 0; i < pq_packed_bytes(m); ++i) out->entries[i] = 0;
+  for (std::size_t i = 0; i < pq_packed_bytes(m, 4); ++i) out->entries[i] = 0;
   if (flat) return;
   for (std::size_t s = 0; s < m; ++s) {
     float low, high;
@@ -284,6 +174,16 @@ void pq_pack(const float* table, std::size_t m, PqPacked* out) {
     }
     if (kLanes16 > 1) __builtin_memcpy(entries + 16, entries, 16);
   }
+}
+
+}  // namespace
+
+void pq_table(const PqTable& job) {
+  job.metric == Metric::kInnerProduct ? fill_table<Metric::kInnerProduct>(job) : fill_table<Metric::kL2>(job);
+}
+
+void pq_pack(const float* table, std::size_t m, int bits, PqPacked* out) {
+  bits == 8 ? bound_bytes(table, m, out) : pack_nibbles(table, m, out);
 }
 
 void pq_scan(const PqScan& job) {

@@ -75,7 +75,7 @@ std::size_t float_table_bytes(const PqShape& pq) { return ((pq.pieces() << pq.bi
 std::size_t RowScorer::pq_table_bytes() const {
   const PqShape* pq = rows_.pq_shape();
   if (pq == nullptr) return 0;
-  return float_table_bytes(*pq) + (pq->bits() == 4 ? pq_packed_bytes(pq->pieces()) : 0);
+  return float_table_bytes(*pq) + pq_packed_bytes(pq->pieces(), pq->bits());
 }
 
 void RowScorer::add_pq_tables(QueryTables& tables, std::uint8_t* memory) const {
@@ -83,11 +83,14 @@ void RowScorer::add_pq_tables(QueryTables& tables, std::uint8_t* memory) const {
   auto* table = reinterpret_cast<float*>(memory);
   pq.table(kernels_, *rows_.pq(), tables.raw, table);
   const float times = pq.terms() ? 2.0f : 1.0f, add = pq.terms() ? -tables.raw_norm2 : 0.0f;
-  tables.pq = {table, times, add, 0.0f, nullptr};
-  if (pq.bits() == 8) return;
   PqPacked packed{memory + float_table_bytes(pq), 0.0f, 0.0f};
-  kernels_.pq_pack(table, pq.pieces(), &packed);
-  tables.pq = {packed.entries, times * packed.step, times * packed.base + add, 0.0f, nullptr};
+  kernels_.pq_pack(table, pq.pieces(), pq.bits(), &packed);
+  if (pq.bits() == 8) {
+    tables.pq = {table, times, add, 0.0f, nullptr, nullptr};
+    tables.pq_bounds = packed;
+    return;
+  }
+  tables.pq = {packed.entries, times * packed.step, times * packed.base + add, 0.0f, nullptr, nullptr};
   const float slack = 3.0f * tables.pq.step * std::sqrt(static_cast<float>(pq.pieces()) / 12.0f);
   tables.pq_exact = {table, times, add, slack};
 }
@@ -100,6 +103,7 @@ void RowScorer::scan_pq(const std::uint8_t* blocks, std::size_t n, const QueryTa
     queries[i] = tables[i]->pq;
     queries[i].threshold = fine_ != nullptr ? pq_bound(*tables[i]).estimate_for(thresholds[i]) : thresholds[i];
     if (fine_ == nullptr && pq.bits() == 4) queries[i].exact = &tables[i]->pq_exact;  // estimates are final
+    if (pq.bits() == 8) queries[i].bounds = &tables[i]->pq_bounds;
   }
   kernels_.pq_scan({blocks, n, pq.pieces(), pq.bits(), pq.terms(), queries.data(), nq, hits, counts});
   if (fine_ == nullptr) return;

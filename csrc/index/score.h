@@ -17,6 +17,7 @@ struct QueryTables {
   ScalarQuery scalar{};
   PqQuery pq{};
   PqExact pq_exact{};
+  PqPacked pq_bounds{};
   float add = 0.0f;        // <q, centre>, or -|q - centre|^2
   float raw_norm2 = 0.0f;  // |q|^2
 };

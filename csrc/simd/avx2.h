@@ -9,6 +9,7 @@ namespace tessella::TSL_LEVEL {
 
 constexpr int kF32Lanes = 8;
 constexpr int kU8Lanes = 32;
+constexpr bool kByteTables = false;
 constexpr int kTileQueries = 6, kTileVectors = 2;  // 12 sums, 2 row vectors, 1 broadcast: 15 of 16 registers
 
 struct F32 { __m256 v; };

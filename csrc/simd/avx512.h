@@ -1,4 +1,4 @@
-// Words for AVX-512 F/BW/DQ/VL with VNNI and VPOPCNTDQ.
+// Words for AVX-512 F/BW/DQ/VL with VBMI, VNNI and VPOPCNTDQ.
 #pragma once
 
 #include <immintrin.h>
@@ -9,6 +9,7 @@ namespace tessella::TSL_LEVEL {
 
 constexpr int kF32Lanes = 16;
 constexpr int kU8Lanes = 64;
+constexpr bool kByteTables = true;
 constexpr int kTileQueries = 14, kTileVectors = 2;  // 28 sums, 2 row vectors, 1 broadcast: 31 of 32 registers
 
 struct F32 { __m512 v; };
@@ -149,6 +150,52 @@ TSL_INLINE bool any_reaches(U16 even_sums, U16 odd_sums, std::uint16_t least) {
   const __m256i odd = fold_words(odd_sums);
   const __m256i even = _mm256_sub_epi16(fold_words(even_sums), _mm256_slli_epi16(odd, 8));
   return _mm256_cmpge_epu16_mask(_mm256_max_epu16(even, odd), _mm256_set1_epi16(static_cast<short>(least))) != 0;
+}
+
+// The entries of a table of 256 bytes at 64 indices.
+TSL_INLINE U8 lookup256(const std::uint8_t* table, U8 index) {
+  const __m512i low = _mm512_permutex2var_epi8(load_u8(table).v, index.v, load_u8(table + 64).v);
+  const __m512i high = _mm512_permutex2var_epi8(load_u8(table + 128).v, index.v, load_u8(table + 192).v);
+  return {_mm512_mask_blend_epi8(_mm512_movepi8_mask(index.v), low, high)};
+}
+// Up to 16 bytes of each of 64 rows, of which 32 lie `stride` apart in each of two blocks: vector p gets byte p of
+// every row. Each 128-bit lane is a square of 16 rows that is transposed by perfect shuffles.
+TSL_INLINE void load_pieces(const std::uint8_t* block, const std::uint8_t* next, std::size_t stride, std::size_t pieces,
+                            U8 (&out)[16]) {
+  const auto there = static_cast<__mmask16>((1u << pieces) - 1);
+  __m512i rows[16], shuffled[16];
+#pragma GCC unroll 16
+  for (std::size_t i = 0; i < 16; ++i) {
+    const auto bytes = [&](const std::uint8_t* of, std::size_t row) {
+      return _mm_maskz_loadu_epi8(there, of + row * stride);
+    };
+    const __m512i first = _mm512_castsi128_si512(bytes(block, i));
+    const __m512i second = _mm512_mask_broadcast_i32x4(first, 0x00f0, bytes(block, i + 16));
+    const __m512i third = _mm512_mask_broadcast_i32x4(second, 0x0f00, bytes(next, i));
+    rows[i] = _mm512_mask_broadcast_i32x4(third, 0xf000, bytes(next, i + 16));
+  }
+#pragma GCC unroll 4
+  for (int round = 0; round < 4; ++round) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      shuffled[2 * i] = _mm512_unpacklo_epi8(rows[i], rows[i + 8]);
+      shuffled[2 * i + 1] = _mm512_unpackhi_epi8(rows[i], rows[i + 8]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) rows[i] = shuffled[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) out[i].v = rows[i];
+}
+// Sums that accumulate_bytes gathered for 64 rows, in row order.
+TSL_INLINE void store_group(std::uint16_t* out, U16 even_sums, U16 odd_sums) {
+  const __m512i even = _mm512_sub_epi16(even_sums.v, _mm512_slli_epi16(odd_sums.v, 8));
+  const __m512i low = _mm512_unpacklo_epi16(even, odd_sums.v);   // rows 0-7, 16-23, 32-39, 48-55
+  const __m512i high = _mm512_unpackhi_epi16(even, odd_sums.v);  // rows 8-15, 24-31, 40-47, 56-63
+  const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+  const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  _mm512_storeu_si512(out, _mm512_permutex2var_epi64(low, first, high));
+  _mm512_storeu_si512(out + 32, _mm512_permutex2var_epi64(low, second, high));
 }
 
 TSL_INLINE I32 zero_i32() { return {_mm512_setzero_si512()}; }

@@ -9,6 +9,7 @@ namespace tessella::TSL_LEVEL {
 
 constexpr int kF32Lanes = 4;
 constexpr int kU8Lanes = 16;
+constexpr bool kByteTables = false;
 constexpr int kTileQueries = 6, kTileVectors = 4;  // 24 sums, 4 row vectors, 1 broadcast: 29 of 32 registers
 
 struct F32 { float32x4_t v; };

@@ -8,6 +8,7 @@ namespace tessella::TSL_LEVEL {
 
 constexpr int kF32Lanes = 4;
 constexpr int kU8Lanes = 32;
+constexpr bool kByteTables = false;
 constexpr int kTileQueries = 4, kTileVectors = 2;
 
 struct F32 { float v[kF32Lanes]; };

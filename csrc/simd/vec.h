@@ -12,6 +12,7 @@
 //                            lookup16 (each 16-byte lane looks up in its own 16 entries)
 //   U16  the same bits       zero_u16 accumulate_bytes(even, odd, x) store_rows (sums in row order)
 //                            any_reaches(even, odd, least): does the sum of any row?
+//                            where kByteTables: lookup256, load_pieces (64 rows' bytes, transposed), store_group
 //   Codes64  64 bytes        load_codes load_nibbles load_pairs load_bits: a byte a dimension, in order, from 64, 32
 //                            (dims i and i+32), 16 (dims i, i+16, i+32, i+48) or 8 bytes (bit 0 first); .v[64 /
 //                            kU8Lanes]

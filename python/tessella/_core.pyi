@@ -550,9 +550,9 @@ def pq_encode(
     Rows (n, d), codebooks (m, d/m, 2^bits) and biases -|c|^2/2 -> codes (n, m) or, at 4 bits, (n, ceil(m/2)).
     """
 
-def pq_pack(table: numpy.typing.NDArray[numpy.float32]) -> tuple[typing.Any, ...]:
+def pq_pack(table: numpy.typing.NDArray[numpy.float32]) -> typing.Any:
     """
-    A table (m, 16) in 6-bit entries as the level in use lays them out: entries, step, base.
+    A table (m, 16) in 6-bit entries as the level in use lays them out: entries, step, base. One of (m, 256) in bytes that bound its sums from above, or None where the level has no use for them.
     """
 
 def pq_rotate(

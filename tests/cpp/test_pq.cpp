@@ -68,16 +68,18 @@ struct Scanned {
     std::vector<AlignedBuffer> entries;
     PqQuery queries[kRabitqQueries];
     PqExact exact[kRabitqQueries];
+    PqPacked packed[kRabitqQueries];
     RabitqHit* out[kRabitqQueries];
     std::size_t counts[kRabitqQueries];
     for (std::size_t q = 0; q < tables.size(); ++q) {
-      queries[q] = {tables[q].get(), 1.0f, 0.0f, -0.5f, nullptr};
+      entries.emplace_back(pq_packed_bytes(shape.m, shape.bits));
+      packed[q] = {entries.back().data(), 0, 0};
+      kernels.pq_pack(tables[q].get(), shape.m, shape.bits, &packed[q]);
+      queries[q] = {tables[q].get(), 1.0f, 0.0f, -0.5f, nullptr, &packed[q]};
       if (shape.bits == 4) {
-        entries.emplace_back(pq_packed_bytes(shape.m));
-        PqPacked packed{entries.back().data(), 0, 0};
-        kernels.pq_pack(tables[q].get(), shape.m, &packed);
-        exact[q] = {tables[q].get(), 1.0f, 0.0f, 3.0f * packed.step};
-        queries[q] = {packed.entries, packed.step, packed.base, -0.5f, q % 2 == 0 ? &exact[q] : nullptr};
+        exact[q] = {tables[q].get(), 1.0f, 0.0f, 3.0f * packed[q].step};
+        queries[q] = {
+            packed[q].entries, packed[q].step, packed[q].base, -0.5f, q % 2 == 0 ? &exact[q] : nullptr, nullptr};
       }
       hits[q].resize((kRows + 31) / 32 * 32);
       out[q] = hits[q].data();

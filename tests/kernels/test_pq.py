@@ -176,16 +176,48 @@ def test_scans(level: str, rng: np.random.Generator, n: int, with_terms: bool, k
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e4, -1e7])
-@pytest.mark.parametrize("m", [3, 48])
-def test_rows_at_the_threshold_are_hits(level: str, rng: np.random.Generator, m: int, shift: float) -> None:
-    """Blocks are first ruled out by integers: that never drops a row whose similarity is the threshold."""
-    table = rows(rng, m, 16) + np.float32(shift)
-    numbers = rng.integers(0, 16, size=(300, m)).astype(np.uint8)
-    ((_, all_of_them),) = scanned(table[None], numbers, None, np.array([-np.inf]))
+@pytest.mark.parametrize("m", [3, 48, 300])
+@pytest.mark.parametrize("k", KINDS)
+@pytest.mark.parametrize("with_terms", [False, True])
+def test_rows_at_the_threshold_are_hits(
+    level: str, rng: np.random.Generator, m: int, shift: float, k: int, with_terms: bool
+) -> None:
+    """Rows are first ruled out by integers: that never drops one whose similarity is the threshold."""
+    table = rows(rng, m, k) + np.float32(shift)
+    numbers = rng.integers(0, k, size=(300, m)).astype(np.uint8)
+    terms = rows(rng, 300, 1)[:, 0] - np.float32(m * shift) if with_terms else None
+    ((_, all_of_them),) = scanned(table[None], numbers, terms, np.array([-np.inf]))
     ends = [np.inf, np.nan, np.float32(3e38), np.float32(-3e38)]
-    for threshold in [*np.unique(all_of_them), *np.nextafter(np.unique(all_of_them), np.float32(np.inf)), *ends]:
-        ((which, _),) = scanned(table[None], numbers, None, np.array([threshold]))
+    some = np.unique(all_of_them)[:: 1 if m < 300 else 7]
+    for threshold in [*some, *np.nextafter(some, np.float32(np.inf)), *ends]:
+        ((which, got),) = scanned(table[None], numbers, terms, np.array([threshold]))
         assert which.tolist() == np.flatnonzero(all_of_them >= threshold).tolist()
+        assert same_bits(got, all_of_them[which])
+
+
+@pytest.mark.parametrize("wide", [1.0, 1e3])
+@pytest.mark.parametrize("m", [1, 16, 33, 256])
+def test_bytes_bound_sums_from_above(level: str, rng: np.random.Generator, m: int, wide: float) -> None:
+    table = rows(rng, m, 256)
+    table[0] *= wide
+    packed = _core.pq_pack(table)
+    assert (packed is not None) == (level == "avx512")
+    if packed is None:
+        return
+    numbers = rng.integers(0, 256, size=(2000, m)).astype(np.uint8)
+    entries, step, base = packed
+    bounds = base + step * entries.reshape(m, 256)[np.arange(m), numbers].sum(axis=1, dtype=np.float64)
+    sums = reference.pq_sum(table, numbers)
+    assert (bounds >= sums).all() and (bounds - sums).max() < step * (m + 1)
+
+
+def test_tables_that_bytes_cannot_bound(level: str, rng: np.random.Generator) -> None:
+    """Too large, or all alike: rows are found by the floats."""
+    numbers = rng.integers(0, 256, size=(90, 4)).astype(np.uint8)
+    for table in (np.full((4, 256), 3e37, np.float32), np.zeros((4, 256), np.float32), rows(rng, 300, 256)):
+        assert _core.pq_pack(table) is None
+    ((which, got),) = scanned(np.ones((1, 4, 256), np.float32), numbers, None, np.array([4.0]))
+    assert which.tolist() == list(range(90)) and (got == 4).all()
 
 
 @pytest.mark.parametrize("m", [1, 8, 31, 96])

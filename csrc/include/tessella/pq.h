@@ -80,16 +80,21 @@ struct PqTable {
 };
 using PqTableFn = void (*)(const PqTable&);
 
-// A table of 4-bit codes in 6-bit entries, in the layout the level likes best: each piece less its smallest entry, one
-// step for all. sum of entries ~ (similarity - base) / step. Pieces are padded to whole vectors of columns.
+// A table in bytes, each piece less its smallest entry, one step for all.
+//
+// 4 bits: 6-bit entries in the layout the level likes best; sum of entries ~ (similarity - base) / step. Pieces are
+// padded to whole vectors of columns.
+//
+// 8 bits: an upper bound, base + step * (sum of entries) >= the sum of the table, however that was rounded; nullptr for
+// entries on levels that have no use for it, and where numbers are too large or too much alike.
 constexpr std::size_t pq_columns(std::size_t m) { return (m + 7) / 8 * 4; }  // byte columns of a block
-constexpr std::size_t pq_packed_bytes(std::size_t m) { return pq_columns(m) * 64; }
+constexpr std::size_t pq_packed_bytes(std::size_t m, int bits) { return bits == 8 ? m * 256 : pq_columns(m) * 64; }
 struct PqPacked {
-  std::uint8_t* entries;  // pq_packed_bytes(m), 64-byte aligned
+  std::uint8_t* entries;  // pq_packed_bytes, 64-byte aligned
   float step;
   float base;
 };
-using PqPackFn = void (*)(const float* table, std::size_t m, PqPacked* out);
+using PqPackFn = void (*)(const float* table, std::size_t m, int bits, PqPacked* out);
 
 // ---- scans
 
@@ -115,8 +120,9 @@ struct PqQuery {
   const void* table;  // 4 bits: the entries of PqPacked; 8 bits: the floats of PqTable, whose step is 1 and base 0
   float step;
   float base;
-  float threshold;       // rows below are dropped
-  const PqExact* exact;  // 4 bits: nullptr where rounded similarities will do; 8 bits: not looked at
+  float threshold;         // rows below are dropped
+  const PqExact* exact;    // 4 bits: nullptr where rounded similarities will do; 8 bits: not looked at
+  const PqPacked* bounds;  // 8 bits: rows are first ruled out by them; nullptr: there are none
 };
 
 struct PqScan {
