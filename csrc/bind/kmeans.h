@@ -10,7 +10,7 @@
 namespace tessella::bind {
 
 inline py::tuple kmeans_train_rows(const Floats& x, std::size_t k, std::size_t iterations, bool spherical,
-                                   std::uint64_t seed, std::size_t sample, std::size_t threads,
+                                   std::uint64_t seed, std::size_t sample, bool in_parts, std::size_t threads,
                                    const py::object& progress) {
   require(x.ndim() == 2 && x.shape(1) > 0, "kmeans", "x of shape (n, d)", shape_of(x));
   const std::size_t n = rows_of(x), d = static_cast<std::size_t>(x.shape(1));
@@ -20,7 +20,8 @@ inline py::tuple kmeans_train_rows(const Floats& x, std::size_t k, std::size_t i
   KmeansResult found;
   {
     const py::gil_scoped_release unlocked;
-    found = kmeans_train(&cpu::active_kernels, rows, n, d, {k, iterations, spherical, seed, sample}, threads, report);
+    found = (in_parts ? kmeans_train_parts : kmeans_train)(&cpu::active_kernels, rows, n, d,
+                                                           {k, iterations, spherical, seed, sample}, threads, report);
   }
   Floats centroids({k, d});
   std::copy(found.centroids.begin(), found.centroids.end(), centroids.mutable_data());
@@ -48,8 +49,9 @@ inline py::tuple kmeans_assign_rows(const Floats& x, const Floats& centroids, bo
 
 inline void register_kmeans(py::module_& m) {
   m.def("kmeans_train", &kmeans_train_rows, py::arg("x").noconvert(), py::kw_only(), py::arg("k"),
-        py::arg("iterations"), py::arg("spherical"), py::arg("seed"), py::arg("sample"), py::arg("threads"),
-        py::arg("progress"), "Rows (n, d) -> centroids (k, d) and the mean cost before each iteration.");
+        py::arg("iterations"), py::arg("spherical"), py::arg("seed"), py::arg("sample"), py::arg("in_parts"),
+        py::arg("threads"), py::arg("progress"),
+        "Rows (n, d) -> centroids (k, d) and the mean cost before each iteration.");
   m.def("kmeans_assign", &kmeans_assign_rows, py::arg("x").noconvert(), py::arg("centroids").noconvert(), py::kw_only(),
         py::arg("spherical"), py::arg("threads"),
         "Nearest centroid of each row (n,) and its similarity, <x, c> - |c|^2 / 2 or (spherical) <x, c>.");

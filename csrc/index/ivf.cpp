@@ -13,8 +13,6 @@ namespace tessella {
 
 namespace {
 
-constexpr float kEpsilon = 1.9f;              // error bounds kept where centroids are searched
-constexpr std::size_t kSliceRows = 8192;      // rows whose lists are looked up together
 constexpr float kSoar = 2.0f;                 // weight of the part of a second residual that lies along the first
 constexpr std::size_t kSpillCandidates = 24;  // lists among which the second home is looked for
 
@@ -55,7 +53,7 @@ std::size_t IvfIndex::size() const {
 
 std::size_t IvfIndex::nbytes() const {
   const auto reading = lock_.read();
-  return ids_.nbytes() + rows_.nbytes() + centroids_.nbytes() + lists_.nbytes() +
+  return ids_.nbytes() + rows_.nbytes() + centroids_.nbytes() + lists_.nbytes() + nearest_bytes_ +
          (homes_[0].capacity() + homes_[1].capacity()) * sizeof(std::uint32_t);
 }
 
@@ -97,17 +95,33 @@ std::vector<std::size_t> IvfIndex::list_sizes() const {
 
 void IvfIndex::centroids(float* out) const {
   const auto reading = lock_.read();
-  for (std::size_t l = 0; l < lists_.count(); ++l) centroids_.decode(l, out + l * config().dim);
+  const std::vector<float> centroids = all_centroids();
+  std::copy(centroids.begin(), centroids.end(), out);
 }
 
 // ---- adding --------------------------------------------------------------------------------------------------------
 
 // A flat index over the centroids' codes.
-std::unique_ptr<FlatIndex> IvfIndex::coarse() const {
+std::unique_ptr<FlatIndex> IvfIndex::flat_centroids() const {
   auto flat = std::make_unique<FlatIndex>(centroids_.config(), kernels_);
   const std::size_t count = lists_.count();
   flat->restore({count, static_cast<std::int64_t>(count), true, {}, centroids_.centre(), centroids_.columns(), {}});
   return flat;
+}
+
+// Made when it is first wanted after the centroids were.
+const NearestCentroids& IvfIndex::nearest_centroids(std::size_t threads) const {
+  if (nearest_ == nullptr) {
+    nearest_ = std::make_unique<NearestCentroids>(flat_centroids(), kernels_, threads);
+    nearest_bytes_ = nearest_->nbytes();
+  }
+  return *nearest_;
+}
+
+std::vector<float> IvfIndex::all_centroids() const {
+  std::vector<float> centroids(lists_.count() * config().dim);
+  for (std::size_t l = 0; l < lists_.count(); ++l) centroids_.decode(l, centroids.data() + l * config().dim);
+  return centroids;
 }
 
 // The nearest list of each row and, where lists spill, the one of its kSpillCandidates nearest whose residual r' costs
@@ -117,11 +131,7 @@ IvfIndex::Homes IvfIndex::nearest_lists(const float* x, std::size_t n, std::size
   const std::size_t wanted = homes == 1 ? 1 : std::min(kSpillCandidates, count);
   std::vector<float> scores(n * wanted);
   std::vector<std::int64_t> nearest(n * wanted);
-  const std::unique_ptr<FlatIndex> flat = coarse();
-  for (std::size_t first = 0; first < n; first += kSliceRows) {  // so that a search's own room stays small
-    flat->search({x + first * d, std::min(kSliceRows, n - first), wanted, kEpsilon, threads,
-                  scores.data() + first * wanted, nearest.data() + first * wanted});
-  }
+  nearest_centroids(threads).find(x, n, wanted, threads, scores.data(), nearest.data());
   // A damaged file's centroids may score as no number with everything; then there are fewer, and list 0 takes what no
   // list wants.
   Homes out{std::vector<std::uint32_t>(n * homes, kNone)};
@@ -134,8 +144,7 @@ IvfIndex::Homes IvfIndex::nearest_lists(const float* x, std::size_t n, std::size
     out.lists[i * homes] = candidates.empty() ? 0 : static_cast<std::uint32_t>(candidates[0]);
   }
   if (wanted == 1) return out;
-  std::vector<float> centroids(count * d);
-  for (std::size_t l = 0; l < count; ++l) centroids_.decode(l, centroids.data() + l * d);
+  const std::vector<float> centroids = all_centroids();
   parallel_for((n + kTileRows - 1) / kTileRows, threads, [&](std::size_t tile) {
     for (std::size_t i = tile * kTileRows; i < std::min(n, (tile + 1) * kTileRows); ++i) {
       const auto candidates = candidates_of(i);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <mutex>
 
@@ -15,6 +16,7 @@
 #include "index/flat.h"
 #include "index/kmeans.h"
 #include "index/lists.h"
+#include "index/nearest.h"
 #include "index/rows.h"
 #include "index/search.h"
 
@@ -109,7 +111,9 @@ class IvfIndex {
   void fit_shrinks(const float* rows, const KmeansResult& found);
   void centre_of(std::size_t list, float* centre) const;
   void refresh_centroids();
-  std::unique_ptr<FlatIndex> coarse() const;
+  std::unique_ptr<FlatIndex> flat_centroids() const;
+  const NearestCentroids& nearest_centroids(std::size_t threads) const;  // for the writer alone
+  std::vector<float> all_centroids() const;                              // (lists, dim)
   Homes nearest_lists(const float* x, std::size_t n, std::size_t threads) const;
   std::uint32_t second_home(const float* row, const float* centroids, std::span<const std::int64_t> candidates) const;
   Entries encode_entries(const float* rows, const std::uint32_t* homes, std::size_t n) const;
@@ -130,6 +134,8 @@ class IvfIndex {
   Rows rows_;       // by row number; without B1
   Rows centroids_;  // by list; B1+U8
   bool trained_ = false;
+  mutable std::unique_ptr<NearestCentroids> nearest_;  // of the writer; nullptr: centroids have changed since
+  mutable std::atomic<std::size_t> nearest_bytes_ = 0;
 
   mutable FairLock lock_;
   std::mutex writer_;

@@ -72,7 +72,7 @@ void IvfIndex::give_up_list(std::size_t list, std::size_t threads) {
   const std::size_t wanted = std::min(kRehome, lists_.count());
   std::vector<float> scores(rows.size() * wanted);
   std::vector<std::int64_t> nearest(rows.size() * wanted);
-  coarse()->search({values.data(), rows.size(), wanted, 4.0f, threads, scores.data(), nearest.data()});
+  flat_centroids()->search({values.data(), rows.size(), wanted, 4.0f, threads, scores.data(), nearest.data()});
   lists_.clear(list);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::size_t home = homes_[0][rows[i]] == list ? 0 : 1;

@@ -102,6 +102,8 @@ void IvfIndex::centre_of(std::size_t list, float* centre) const {
 
 // What follows from the centroids' codes and the centre.
 void IvfIndex::refresh_centroids() {
+  nearest_.reset();
+  nearest_bytes_ = 0;
   const std::size_t padded = rows_.padded();
   const std::vector<float> origin(config().dim, 0.0f);
   rotated_centre_.assign(padded, 0.0f);

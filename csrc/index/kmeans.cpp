@@ -10,6 +10,7 @@
 #include "common/random.h"
 #include "common/sums.h"
 #include "index/flat.h"
+#include "index/nearest.h"
 
 namespace tessella {
 
@@ -17,8 +18,6 @@ namespace {
 
 constexpr std::size_t kAssignRows = 2048;        // rows of a task: centroids are packed anew for each
 constexpr std::uint64_t kSeed = 0x6B6D65616E73;  // of the rotation behind the codes
-constexpr float kEpsilon = 1.9f;                 // error bounds kept where centroids are searched
-constexpr std::size_t kSliceRows = 8192;         // rows that look for their centroids together
 constexpr std::size_t kPlusPlusRows = 64;        // rows looked at for each centroid that k-means++ draws
 constexpr std::size_t kPlusPlusCentroids = 64;   // beyond these, rows drawn at random do as well
 
@@ -136,19 +135,18 @@ Assignment assign(const Data& data, const std::vector<float>& centroids) {
   return out;
 }
 
-// The same through 1-bit codes; costs are those by the 8-bit codes.
+// The same through codes; costs are those by the 8-bit ones.
 Assignment assign_assisted(const Data& data, const std::vector<float>& centroids) {
   const Metric metric = data.spherical ? Metric::kInnerProduct : Metric::kL2;
-  FlatIndex coarse({data.d, metric, false, parse_codecs({"B1", "U8"}), kSeed}, data.table);
-  coarse.add(centroids.data(), centroids.size() / data.d, {}, data.threads);
+  auto all =
+      std::make_unique<FlatIndex>(RowConfig{data.d, metric, false, parse_codecs({"B1", "U8"}), kSeed}, data.table);
+  all->add(centroids.data(), centroids.size() / data.d, {}, data.threads);
+  const NearestCentroids nearest(std::move(all), data.table, data.threads);
   Assignment out{std::vector<std::uint32_t>(data.n), std::vector<float>(data.n)};
-  std::vector<std::int64_t> ids(data.n);
-  for (std::size_t first = 0; first < data.n; first += kSliceRows) {  // so that a search's own room stays small
-    coarse.search({data.x + first * data.d, std::min(kSliceRows, data.n - first), 1, kEpsilon, data.threads,
-                   out.cost.data() + first, ids.data() + first});
-  }
+  std::vector<std::int64_t> numbers(data.n);
+  nearest.find(data.x, data.n, 1, data.threads, out.cost.data(), numbers.data());
   for (std::size_t i = 0; i < data.n; ++i) {
-    out.nearest[i] = static_cast<std::uint32_t>(std::max<std::int64_t>(ids[i], 0));  // none: rows beyond all numbers
+    out.nearest[i] = static_cast<std::uint32_t>(std::max<std::int64_t>(numbers[i], 0));  // none: beyond all numbers
     if (data.spherical) out.cost[i] = 1.0f - out.cost[i];
   }
   return out;

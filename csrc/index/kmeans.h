@@ -1,4 +1,5 @@
-// k-means, flat and hierarchical: the same centroids from the same rows and seed, at any number of threads.
+// k-means, of all centroids at once or of parts: the same centroids from the same rows and seed, at any number of
+// threads.
 #pragma once
 
 #include <functional>
@@ -36,6 +37,12 @@ using KmeansProgress = std::function<void(double share)>;
 constexpr std::size_t kAssisted = 512;
 KmeansResult kmeans_train(KernelsFn table, const float* x, std::size_t n, std::size_t d, const KmeansConfig& config,
                           std::size_t threads, const KmeansProgress& progress);
+
+// The same in two steps: rows are parted into about sqrt(k), and each part gets centroids of its own, in proportion to
+// its rows. About 2 sqrt(k) * d multiply-adds a row instead of k * d, for 5 to 20 % more cost.
+// `sizes`, `nearest` and `rows` stay empty; costs are means over the parts.
+KmeansResult kmeans_train_parts(KernelsFn table, const float* x, std::size_t n, std::size_t d,
+                                const KmeansConfig& config, std::size_t threads, const KmeansProgress& progress);
 
 // Nearest centroid of each row and its similarity (see tessella/kmeans.h); outputs of n entries.
 void kmeans_nearest(const Kernels& kernels, const float* x, std::size_t n, std::size_t d, const float* centroids,

@@ -470,6 +470,7 @@ def kmeans_train(
     spherical: bool,
     seed: typing.SupportsInt | typing.SupportsIndex,
     sample: typing.SupportsInt | typing.SupportsIndex,
+    in_parts: bool,
     threads: typing.SupportsInt | typing.SupportsIndex,
     progress: typing.Any,
 ) -> tuple[typing.Any, ...]:

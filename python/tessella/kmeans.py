@@ -20,19 +20,21 @@ __all__ = ["KMeans"]
 class KMeans:
     """k centroids of rows, by Lloyd's algorithm with a fused product and argmin.
 
-    From 512 centroids on, rows are first split into about sqrt(k) parts and each part on its own, in proportion to its
-    rows; then `iterations` run over all centroids. Smaller ones start from k-means++ (Arthur & Vassilvitskii, 2007) or,
-    beyond 64 centroids, from drawn rows. A centroid that loses all its rows takes one from the largest cluster.
+    Up to 64 centroids start from k-means++ (Arthur & Vassilvitskii, 2007), more from drawn rows; from 512 on, rows find
+    theirs through codes of the centroids. A centroid that loses all its rows takes one from the largest cluster.
 
     Args:
         k: number of centroids.
-        iterations: of Lloyd's algorithm over all centroids.
+        iterations: of Lloyd's algorithm.
         spherical: nearest by inner product, and centroids of unit length; for rows of unit length.
+        hierarchical: part the rows into about sqrt(k) first, and give each part centroids of its own in proportion to
+            its rows: 5 to 15 times faster for thousands of centroids, for 7 to 20 % more cost. The parts follow one
+            another in `centroids`.
         sample: rows drawn for each centroid; a larger training set is not looked at whole.
         seed: of all that is drawn.
 
     Rows are float32, float16, bfloat16 or uint8, as NumPy arrays, CPU torch tensors or anything with `__dlpack__`.
-    Cost of an iteration: min(n, sample * k) * k * dim multiply-adds.
+    Cost of an iteration: min(n, sample * k) * k * dim multiply-adds, from 512 centroids on several times less.
 
     >>> import numpy as np, tessella as ts
     >>> x = np.repeat(np.eye(3, dtype=np.float32), 50, axis=0)
@@ -46,13 +48,21 @@ class KMeans:
     """
 
     def __init__(
-        self, k: int, *, iterations: int = 10, spherical: bool = False, sample: int = 256, seed: int = DEFAULT_SEED
+        self,
+        k: int,
+        *,
+        iterations: int = 10,
+        spherical: bool = False,
+        hierarchical: bool = False,
+        sample: int = 256,
+        seed: int = DEFAULT_SEED,
     ) -> None:
         self._k = whole_number(k, 1, "k", "kmeans")
         self._iterations = whole_number(iterations, 1, "iterations", "kmeans")
         self._sample = whole_number(sample, 1, "sample", "kmeans")
         self._seed = whole_number(seed, 0, "seed", "kmeans")
         self._spherical = bool(spherical)
+        self._hierarchical = bool(hierarchical)
         self._centroids: npt.NDArray[np.float32] | None = None
         self._costs: list[float] = []
 
@@ -65,13 +75,14 @@ class KMeans:
 
     @property
     def costs(self) -> list[float]:
-        """Before each iteration over all centroids: the mean squared distance of the rows looked at from their nearest
-        centroid, or (spherical) one less the mean inner product."""
+        """Before each iteration: the mean squared distance of the rows looked at from their nearest centroid, or
+        (spherical) one less the mean inner product. Hierarchical: of the second step, within the parts."""
         return list(self._costs)
 
     def __repr__(self) -> str:
         trained = f"dim={self._centroids.shape[1]}" if self._centroids is not None else "not trained"
-        return f"KMeans({self._k}{', spherical' if self._spherical else ''}: {trained})"
+        how = ", spherical" * self._spherical + ", hierarchical" * self._hierarchical
+        return f"KMeans({self._k}{how}: {trained})"
 
     def train(self, x: object, *, progress: Progress = False, threads: int | None = None) -> None:
         """Finds the centroids of `x` (n, dim), n >= k."""
@@ -87,6 +98,7 @@ class KMeans:
                 spherical=self._spherical,
                 seed=self._seed,
                 sample=self._sample,
+                in_parts=self._hierarchical,
                 threads=count,
                 progress=report,
             )

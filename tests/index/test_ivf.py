@@ -153,6 +153,28 @@ def test_too_few_rows_to_train_are_told_so(rng: np.random.Generator) -> None:
         ix.train(x)
 
 
+def test_many_lists_are_found_by_a_second_level(rng: np.random.Generator) -> None:
+    """From 16,384 lists on: the same at any number of threads and by pieces, and hardly worse than by all of them."""
+    x = drawer(rng, 16)(20_000)
+    found = {}
+    for name, lists, threads, pieces in [("one", 16_383, 2, 1), ("two", 16_384, 1, 1), ("other", 16_384, 2, 3)]:
+        ix = ts.Index(f"IVF{lists},U8", dim=16, metric="l2")
+        ix.train(x, threads=threads)
+        for piece in np.array_split(x, pieces):
+            ix.add(piece, threads=threads)
+        found[name] = ix
+    np.testing.assert_array_equal(found["two"].list_sizes, found["other"].list_sizes)
+    assert_same_results(found["two"], found["other"], x[:50], nprobe=8)
+    near = {name: (found[name].search(x, 1, nprobe=1).ids[:, 0] == np.arange(len(x))).mean() for name in ("one", "two")}
+    assert near["two"] > near["one"] - 0.05 and near["two"] > 0.85
+    two = found["two"]
+    two.update([5], x[6:7] + 100)  # centroids are the same, and looked up again
+    assert two.search(x[6] + 100, 1, nprobe=4).ids[0, 0] == 5
+    two.compact()
+    two.add(x[:1] - 100, ids=[99_999])
+    assert two.search(x[0] - 100, 1, nprobe=4).ids[0, 0] == 99_999
+
+
 def test_one_list_is_an_index_too(rng: np.random.Generator) -> None:
     x = rng.standard_normal((100, 8)).astype(np.float32)
     for spec in ("IVF1,F32", "IVF1+SOAR,F32", "IVF1+SOAR,B1+F32"):

@@ -141,13 +141,16 @@ def test_an_iteration_is_a_step_of_the_reference(level: str, rng: np.random.Gene
 # ---- training
 
 
-@pytest.mark.parametrize("k", [3, 100, 520])  # from k-means++, from drawn rows, from parts
+@pytest.mark.parametrize("k", [3, 100, 520])  # from k-means++, from drawn rows, through codes
 @pytest.mark.parametrize("spherical", [False, True])
-def test_training_depends_on_rows_and_seed_alone(rng: np.random.Generator, k: int, spherical: bool) -> None:
+@pytest.mark.parametrize("hierarchical", [False, True])
+def test_training_depends_on_rows_and_seed_alone(
+    rng: np.random.Generator, k: int, spherical: bool, hierarchical: bool
+) -> None:
     x = blobs(rng, 6000, 40, 12)
     trained = []
     for threads, seed in [(1, 5), (2, 5), (3, 5), (2, 6)]:
-        kmeans = ts.KMeans(k, spherical=spherical, iterations=3, seed=seed)
+        kmeans = ts.KMeans(k, spherical=spherical, hierarchical=hierarchical, iterations=3, seed=seed)
         kmeans.train(x, threads=threads)
         trained.append(kmeans)
     for other in trained[1:3]:
@@ -180,13 +183,40 @@ def test_separate_clusters_are_found(rng: np.random.Generator) -> None:
     assert numbers.dtype == np.int64 and distances.dtype == np.float32
 
 
-def test_starting_from_parts_costs_no_more_than_starting_flat(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("spherical", [False, True])
+def test_parts_get_centroids_in_proportion(rng: np.random.Generator, spherical: bool) -> None:
+    x = blobs(rng, 12_000, 30, 16, spread=2.0)
+    x[:3000] = 100 + rng.standard_normal((3000, 16))  # a fourth of the rows, far from the others
+    if spherical:
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+    whole, parts = (ts.KMeans(500, spherical=spherical, hierarchical=each, seed=3) for each in (False, True))
+    for kmeans in (whole, parts):
+        kmeans.train(x)
+    assert parts.centroids.shape == (500, 16) and len(parts.costs) == 10
+    if not spherical:  # else they share a part with others
+        assert 120 <= len(np.unique(parts.assign(x[:3000])[0])) <= 130
+    assert cost_of(x, parts.centroids) < 1.2 * cost_of(x, whole.centroids)
+    assert repr(parts).startswith("KMeans(500") and "hierarchical" in repr(parts)
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (2, 2), (40, 40), (50, 3), (300, 299)])
+def test_parts_of_few_rows(rng: np.random.Generator, n: int, k: int) -> None:
+    x = np.repeat(rows(rng, (n + 1) // 2, 5), 2, axis=0)[:n]
+    kmeans = ts.KMeans(k, hierarchical=True, iterations=2)
+    kmeans.train(x)
+    assert kmeans.centroids.shape == (k, 5) and np.isfinite(kmeans.centroids).all()
+    told: list[float] = []
+    kmeans.train(x, progress=told.append)
+    assert told == sorted(told) and told[-1] == pytest.approx(1.0)
+
+
+def test_other_starts_reach_no_better_place(rng: np.random.Generator) -> None:
     """Lloyd's iterations from drawn rows, by the reference's formulas, reach no better place."""
     x = blobs(rng, 12_000, 300, 16, spread=0.5)
     kmeans = ts.KMeans(600, iterations=5)
     kmeans.train(x)
     flat = x[rng.choice(len(x), 600, replace=False)]
-    for _ in range(11):  # as many as the parts and the whole have in all
+    for _ in range(11):
         nearest, _ = assigned(x, flat)
         sums = np.zeros(flat.shape)
         np.add.at(sums, nearest, x)
