@@ -14,15 +14,19 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kLeafRows = 1000;  // of a leaf, on average
-constexpr std::size_t kMostLeafRows = 4096;
-constexpr std::size_t kFanout = 8;        // leaves that a row lies in
-constexpr std::size_t kNear = 16;         // rows that a row takes from each leaf
-constexpr std::size_t kSampleOf = 32;     // one row of so many belongs to the sample
-constexpr std::size_t kNearSampled = 4;   // rows of the sample that a row takes from each leaf
-constexpr std::size_t kSliceRows = 8192;  // rows that look for their leaves together
+constexpr std::size_t kLeafRows = 1000, kLargeLeafRows = 4000;  // of a leaf, on average
+constexpr std::size_t kRowsOfLeaf = 250;                        // rows there are for each row of a leaf, between these
+constexpr std::size_t kMostLeafRows = 4;                        // times the average
+constexpr std::size_t kFanout = 8;                              // leaves that a row lies in
+constexpr std::size_t kNear = 16;                               // rows that a row takes from each leaf
+constexpr std::size_t kSampleOf = 32;                           // one row of so many belongs to the sample
+constexpr std::size_t kNearSampled = 4;                         // rows of the sample that a row takes from each leaf
+constexpr std::size_t kSliceRows = 8192;                        // rows that look for their leaves together
 
 constexpr std::size_t kSampled = 4;  // of so many estimates one is looked at for a first threshold
+
+// Smaller and smaller parts of all rows would hold fewer and fewer of a row's neighbours.
+std::size_t leaf_rows(std::size_t n) { return std::clamp(n / kRowsOfLeaf, kLeafRows, kLargeLeafRows); }
 
 // A value that about `wanted` of the estimates reach, rather more than fewer: by a sample, and by bisection, since
 // counting takes no branches.
@@ -74,7 +78,7 @@ GraphLeaves::GraphLeaves(KernelsFn table, const float* values, std::size_t n, st
 
 // Each row goes to its kFanout nearest leaders.
 void GraphLeaves::fill(KernelsFn table, std::uint64_t seed, std::size_t threads) {
-  const std::size_t leaders = std::max<std::size_t>(1, n_ * kFanout / kLeafRows);
+  const std::size_t leaders = std::max<std::size_t>(1, n_ * kFanout / leaf_rows(n_));
   const std::size_t fanout = std::min(kFanout, leaders);
   leaves_.resize(leaders);
   std::vector<float> heads(leaders * padded_);
@@ -101,8 +105,9 @@ void GraphLeaves::fill(KernelsFn table, std::uint64_t seed, std::size_t threads)
 // Leaves that came out too large become several, of every so-manieth row.
 void GraphLeaves::split_large() {
   std::vector<Leaf> parts;
+  const std::size_t most = kMostLeafRows * leaf_rows(n_);
   for (const Leaf& leaf : leaves_) {
-    const std::size_t count = (leaf.members.size() + kMostLeafRows - 1) / kMostLeafRows;
+    const std::size_t count = (leaf.members.size() + most - 1) / most;
     for (std::size_t p = 0; p < count; ++p) {
       parts.push_back({leaf.leader, {}, {}});
       for (std::size_t i = p; i < leaf.members.size(); i += count) parts.back().members.push_back(leaf.members[i]);
