@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tessella._arrays import Input, as_float32, as_ids, as_rows
 from tessella._backend import resolve_threads, whole_number
-from tessella._progress import Progress, shown
+from tessella._progress import Progress, Step, part, shown
 from tessella._quantizer import float_rows, float_slices
 from tessella._structures import knob_of
 from tessella.calibration import Calibration, check_recall, measure
@@ -34,6 +34,7 @@ _LONG_S = 0.5  # a round that took so long is not told from its like by a few ms
 _QUERIES_AT_ONCE = 256  # scored in float64
 _TOLERANCE = 1e-6  # of a score: rows that tie with the last true one count
 _ID_BYTES = 24  # an id of one's own and its place in the lookup table, at most
+_TRIED, _BUILT = 0.4, 0.9  # shares of the bar at which specs have been tried, and one has been built
 _MOST_K = 2_047  # one less than a search may ask for: a row that stands in for a query finds itself, too
 
 
@@ -109,25 +110,27 @@ def build(
     for _ in float_slices(rows, "x", "build"):  # what is not finite is told before the work, and by its own number
         pass
     with shown(progress, "building") as report:
-        step = report or (lambda share: None)
+        step: Step = report or (lambda share: None)
         sample = _drawn(rows, _SAMPLE_ROWS, own.get("seed", 0))
         exam = _Exam.over(sample, asked, metric, wanted, count)
         trials: list[Trial] = []
         specs = _candidates(rows.n, target, bounded=most_bytes is not None, graphs=asked is not None)
-        for spec in specs:
-            trials.append(_try(spec, exam, target, own, count))
-            step(0.4 * len(trials) / len(specs))
-        left = list(trials)
+        for place, spec in enumerate(specs):
+            done, then = _TRIED * place / len(specs), _TRIED * (place + 1) / len(specs)
+            trials.append(_try(spec, exam, target, own, count, part(step, done, (done + then) / 2)))
+            step(then)
+        left, done = list(trials), _TRIED
         while True:
             chosen = choose(left, Room(rows.n, most_bytes, row_ids is not None), sample.n)
             index = Index(chosen.spec, dim=rows.d, metric=metric, **own)
-            index.train(x, threads=count)
-            step(0.7)
-            index.add(x, ids=row_ids, threads=count)
+            then = (done + _BUILT) / 2  # another spec may have to be built, and the bar does not go back
+            index.train(x, threads=count, progress=part(step, done, (done + then) / 2))
+            index.add(x, ids=row_ids, threads=count, progress=part(step, (done + then) / 2, then))
             if fits(index, most_bytes, count):
                 break
             left.remove(chosen)
-        step(0.9)
+            done = then
+        step(_BUILT)
         whole = exam if sample is rows else _Exam.over(rows, asked, metric, wanted, count)
         calibration = whole.calibrate(index, index.ids if row_ids is None else row_ids, count)
         index.adopt(calibration, target)
@@ -219,9 +222,10 @@ def _candidates(n: int, target: float, *, bounded: bool, graphs: bool) -> list[s
     return [*specs, "Flat"]
 
 
-def _try(spec: str, exam: _Exam, target: float, own: dict[str, int], threads: int) -> Trial:
+def _try(spec: str, exam: _Exam, target: float, own: dict[str, int], threads: int, step: Step) -> Trial:
+    """What the spec does on the exam's rows; `step` hears of its building."""
     index = Index(spec, dim=exam.rows.d, metric=exam.metric, **own)
-    index.add(_take(exam.rows, slice(None)), threads=threads)
+    index.add(_take(exam.rows, slice(None)), threads=threads, progress=step)
     calibration = exam.calibrate(index, index.ids, threads, enough=target)
     index.adopt(calibration, target)
     speed = None

@@ -260,6 +260,41 @@ def test_progress_rises_to_the_end_and_a_seed_is_taken(rng: np.random.Generator)
     assert shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1.0
 
 
+def test_progress_rises_within_each_spec_and_ends_the_work(rng: np.random.Generator) -> None:
+    draw, shares = drawer(rng, "cosine"), list[float]()
+    x, q = draw(N), draw(100)
+    ix = ts.Index.build(x, recall=0.9, queries=q, progress=shares.append)
+    assert ix.report is not None
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    tried = len(ix.report.trials)
+    for first in np.arange(tried) * 0.4 / tried:  # the graph and the inverted files come first, then what is flat
+        within = sum(first < share < first + 0.4 / tried - 1e-9 for share in shares)
+        assert within > 2 or first > 0.4 * 2.5 / tried
+    assert ix.knob == "" or sum(0.4 < share < 0.65 for share in shares) > 2
+
+    def stop(share: float) -> None:
+        if share > 0.01:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        ts.Index.build(x, recall=0.9, queries=q, progress=stop)
+
+
+def test_progress_does_not_go_back_where_a_second_spec_is_built(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    def fits_at_last(index: ts.Index, most_bytes: int | None, threads: int) -> bool:
+        refused.append(index.spec)
+        return len(refused) > 2
+
+    monkeypatch.setattr(building, "fits", fits_at_last)
+    shares: list[float] = []
+    ts.Index.build(drawer(rng, "cosine")(N), recall=0.9, memory=1 << 40, progress=shares.append)
+    assert len(refused) == 3 and shares == sorted(shares) and shares[-1] == 1.0
+
+
 X = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)
 NAN = X.copy()
 NAN[202, 3] = np.nan
