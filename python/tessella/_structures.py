@@ -93,7 +93,7 @@ class Flat:
     def train(self, x: Floats, threads: int, progress: Report) -> None:
         self.engine.train(x)
         if self.codebooks is not None:
-            self.engine.set_pq(self.codebooks.learn(x, progress))
+            self.engine.set_pq(self.codebooks.learn(x, threads, progress))
 
     def add(self, x: Floats, ids: Ids | None, threads: int, progress: Report) -> None:
         self.engine.add(x, ids, threads)
@@ -164,7 +164,7 @@ class Ivf(_Searched):
             self.engine.train(x, threads, progress)
             return
         # The codebooks first: whoever stops them leaves no lists behind.
-        learned = self.codebooks.learn(x, progress and part(progress, 0, _BOOKS_SHARE))
+        learned = self.codebooks.learn(x, threads, progress and part(progress, 0, _BOOKS_SHARE))
         self.engine.train(x, threads, progress and part(progress, _BOOKS_SHARE, 1))
         self.engine.set_pq(learned)
 
@@ -277,16 +277,16 @@ class Codebooks:
         )  # fmt: skip
         return cls(quantizer, metric == "cosine")
 
-    def learn(self, x: Floats, progress: Report) -> State:
+    def learn(self, x: Floats, threads: int, progress: Report) -> State:
         """Codebooks, rotation and error, as `set_pq` takes them."""
         if len(x) > _PQ_ROWS:
             x = x[np.sort(np.random.default_rng(0).permutation(len(x))[:_PQ_ROWS])]
         if self.normalize:
             lengths = np.linalg.norm(x, axis=1, keepdims=True)
             x = (x / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-        self.quantizer.train(x, progress=progress or False)
+        self.quantizer.train(x, progress=progress or False, threads=threads)
         some = x[:_ERROR_ROWS]
-        decoded = self.quantizer.decode(self.quantizer.encode(some))
+        decoded = self.quantizer.decode(self.quantizer.encode(some, threads=threads), threads=threads)
         error = np.mean((decoded - some) ** 2, dtype=np.float64)
         whole, kept = (float(np.mean(some * each, dtype=np.float64)) for each in (some, decoded))
         bias = max(whole - kept, 0) / max(kept, 1e-30)
