@@ -32,7 +32,7 @@ _BOOKS_SHARE = 0.5  # of training an inverted file: what codebooks take of it
 _ERROR_ROWS = 4096  # that their error is measured on
 _SHORT_WALK = 256  # efforts of a graph that are always measured
 _LONG_WALK = 32  # … and those up to one in so many rows
-_RAW = ("F32", "F16", "BF16", "UINT8")
+RAW = ("F32", "F16", "BF16", "UINT8")
 
 
 class Structure(Protocol):
@@ -235,7 +235,7 @@ class Graph(_Searched):
         # A walk keeps k candidates at least, four times as many where a raw codec re-scores them. Each visit looks at
         # 32 edges or more, so a long walk costs more than all rows do long before it has been everywhere.
         most = self.most_effort
-        rescored = len(self.codecs) > 1 + ("B1" in self.codecs) and self.codecs[-1] in _RAW
+        rescored = len(self.codecs) > 1 + ("B1" in self.codecs) and self.codecs[-1] in RAW
         least = min(most, 4 * k if rescored else k)
         return Span(least, max(least + 1, _SHORT_WALK, most // _LONG_WALK), most)
 
