@@ -96,14 +96,16 @@ class Index:
         """An index over rows `x` (n, dim) whose spec and effort are chosen by measurement.
 
         Specs are tried on up to 50,000 of the rows; the fastest that reaches the recall is built over all of them and
-        calibrated. `ix.report` tells what was tried and which recall to expect.
+        calibrated. `ix.report` tells what was tried and which recall to expect: that of each half of the queries at the
+        effort that the other half asks for.
 
         Args:
             recall: the share of the true `k` best that a search with the defaults should find.
             memory: bytes that the index may take, at most; leaner codes are tried where it is given.
             queries: (nq, dim) of the kind that will be asked, a thousand or more. Without them rows stand in, each
-                looking for its neighbours; real queries are often harder, and then recall falls short of the target.
-                Graphs are tried with real queries only: rows know their way in one.
+                looking for its neighbours; real queries are often harder, and then recall falls short of the target:
+                a `RecallWarning` and the report say so. Graphs are tried with real queries only: rows know their way
+                in one.
             ids, attributes: (n,) and n rows, as for `add`.
             sort_by: a column of `attributes`. Rows are stored by its values, nulls last, so that those of a range lie
                 together: a search under it reads one slice of the store. Ids stay with their rows, and are by default
@@ -113,9 +115,9 @@ class Index:
         InvalidArgument. Cost: a few builds over the sample, one over the rows, and an exact search for the queries.
 
         >>> import numpy as np
-        >>> x = np.random.default_rng(0).standard_normal((3000, 32), dtype=np.float32)
-        >>> ix = Index.build(x, recall=0.9)
-        >>> len(ix), ix.report.recall >= 0.9
+        >>> drawn = np.random.default_rng(0).standard_normal((3500, 32), dtype=np.float32)
+        >>> ix = Index.build(drawn[:3000], recall=0.9, queries=drawn[3000:])
+        >>> len(ix), ix.report.recall >= 0.89
         (3000, True)
         """
         from tessella.building import build
