@@ -58,9 +58,9 @@ def recall(ix: ts.Index, x: Floats, q: Floats, k: int = 10, ids: Any = None) -> 
 @pytest.mark.parametrize(("metric", "target"), [("cosine", 0.9), ("l2", 0.95), ("ip", 0.95)])
 def test_unseen_queries_see_the_recall_that_was_asked_for(rng: np.random.Generator, metric: str, target: float) -> None:
     draw = drawer(rng, metric)
-    x, unseen = draw(N), draw(4000)
+    x, unseen = draw(2 * N), draw(4000)
     ix = ts.Index.build(x, metric=metric, recall=target)
-    assert (len(ix), ix.metric, ix.dim) == (N, metric, D)
+    assert (len(ix), ix.metric, ix.dim) == (2 * N, metric, D)
     assert recall(ix, x, unseen) > target - 0.01
 
     report = ix.report
@@ -69,7 +69,7 @@ def test_unseen_queries_see_the_recall_that_was_asked_for(rng: np.random.Generat
     assert target <= report.recall + 0.01 and abs(report.recall - recall(ix, x, unseen)) < 0.01
     tried = {trial.spec for trial in report.trials}
     assert tried == {"Flat", "Flat,B1+U8", "IVF,B1+U8", "IVF+SOAR,B1+U8"}
-    assert ix.calibration is not None and (ix.calibration.k, ix.calibration.queries) == (10, N // 10)
+    assert ix.calibration is not None and (ix.calibration.k, ix.calibration.queries) == (10, 2 * N // 10)
     assert ix.calibration.truth == "exact"
     exact = next(trial for trial in report.trials if trial.spec == "Flat")
     assert (int(exact.bytes_per_row), exact.best_recall, exact.effort) == (4 * D, 1.0, 0)
