@@ -84,6 +84,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """100,000 random operations on an index of each kind beside NumPy. Arguments go to `tests.fuzz.operations`."""
+    install_tessella(session, "test")
+    session.run("python", "-m", "tests.fuzz.operations", *(session.posargs or ["--operations", "100000"]))
+
+
+@nox.session
 def asan(session: nox.Session) -> None:
     """C++ tests under the address and undefined-behaviour sanitizers."""
     build_and_ctest(session, "asan", "build/asan")

@@ -132,7 +132,7 @@ def test_info_tells_what_a_flat_index_was_calibrated_to(built: Path, capsys: pyt
     assert main(["info", str(built / "index")]) == 0
     printed = capsys.readouterr().out
     assert "recall@3 of 6 queries: best 1.0000" in printed
-    assert "nprobe" not in printed
+    assert "nprobe" not in printed and "own" not in printed  # Flat knows the exact neighbours
 
 
 @pytest.fixture
@@ -146,6 +146,16 @@ def lists(tmp_path: Path, rng: np.random.Generator) -> Path:
     options = ["--spec", "IVF32+SOAR,B1+U8", "--recall", "0.9", "--queries", str(tmp_path / "q.npy"), "--batch", "900"]
     assert main(["build", *files, *options]) == 0
     return tmp_path
+
+
+def test_recall_of_what_codes_know_is_told(lists: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(lists / name) for name in ("x.npy", "coarse")]
+    options = ["--spec", "IVF32,B1", "--recall", "0.9", "--queries", str(lists / "q.npy")]
+    assert main(["build", *files, *options]) == 0
+    said = "tessella: calibrate: recall counts against the best that 'IVF32,B1' itself finds, not against exact"
+    assert capsys.readouterr().err.startswith(said)
+    assert main(["info", files[1]]) == 0
+    assert "against the index's own best" in " ".join(capsys.readouterr().out.split())
 
 
 def test_build_makes_lists_and_calibrates_them(lists: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +198,8 @@ def test_search_takes_nprobe_or_recall(lists: Path, capsys: pytest.CaptureFixtur
 def test_build_chooses_a_spec_for_a_recall(asked: bool, lists: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--recall", "0.9", *(["--queries", str(lists / "q.npy")] if asked else [])]
     assert main(["build", str(lists / "x.npy"), str(lists / "chosen"), *options]) == 0
-    printed, index = capsys.readouterr().out, ts.Index.load(lists / "chosen")
+    (printed, said), index = capsys.readouterr(), ts.Index.load(lists / "chosen")
+    assert ("tessella: build: 200 rows stood in for queries" in said) is not asked
     assert f"{index.spec}: recall@10 " in printed and "(asked for 0.9)" in printed and "queries/s" in printed
     assert len(index) == 2000 and index.calibration is not None
     assert index.calibration.queries == (300 if asked else 200)

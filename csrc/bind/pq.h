@@ -14,6 +14,8 @@
 
 namespace tessella::bind {
 
+using Threads = std::optional<std::size_t>;  // as many as asked for, else those that calls use by default
+
 constexpr std::size_t kUpdatePieces = 16;  // pieces a thread gathers at once: their sums stay in the cache
 
 // Codebooks that fit rows of d numbers.
@@ -34,7 +36,7 @@ struct PqShape {
 };
 
 inline Bytes pq_encode(const Floats& rows, const Floats& codebooks, const Floats& biases,
-                       const std::optional<Floats>& inverse_norms, float weight, int sweeps) {
+                       const std::optional<Floats>& inverse_norms, float weight, int sweeps, Threads threads) {
   const PqShape shape(codebooks, "pq_encode");
   check_shape(rows, shape.d, "pq_encode", "rows");
   const std::size_t n = rows_of(rows), code_bytes = pq_code_bytes(shape.m, shape.bits);
@@ -50,7 +52,7 @@ inline Bytes pq_encode(const Floats& rows, const Floats& codebooks, const Floats
   {
     const py::gil_scoped_release unlocked;
     const Kernels& kernels = cpu::active_kernels();
-    for_tiles(n, [&](std::size_t first, std::size_t count) {
+    for_tiles(n, threads.value_or(num_threads()), [&](std::size_t first, std::size_t count) {
       AlignedBuffer scratch(kernels.pq_encode_scratch(shape.d, shape.m));
       PqEncode tile = whole;
       tile.rows += first * shape.d;
@@ -64,7 +66,7 @@ inline Bytes pq_encode(const Floats& rows, const Floats& codebooks, const Floats
   return codes;
 }
 
-inline Floats pq_rotate(const Floats& rows, const Floats& rotation) {
+inline Floats pq_rotate(const Floats& rows, const Floats& rotation, Threads threads) {
   require(rotation.ndim() == 2 && rotation.shape(0) > 0 && rotation.shape(0) == rotation.shape(1), "pq_rotate",
           "a rotation of shape (d, d)", shape_of(rotation));
   const std::size_t n = rows_of(rows), d = rows_of(rotation);
@@ -74,14 +76,14 @@ inline Floats pq_rotate(const Floats& rows, const Floats& rotation) {
   float* to = out.mutable_data();
   const py::gil_scoped_release unlocked;
   const Kernels& kernels = cpu::active_kernels();
-  for_tiles(n, [&](std::size_t first, std::size_t count) {
+  for_tiles(n, threads.value_or(num_threads()), [&](std::size_t first, std::size_t count) {
     AlignedBuffer scratch(kernels.pq_encode_scratch(d, 1));
     kernels.pq_rotate({from + first * d, count, d, matrix, to + first * d, scratch.data()});
   });
   return out;
 }
 
-inline py::tuple pq_update(const Floats& rows, const Bytes& codes, std::size_t m, int bits) {
+inline py::tuple pq_update(const Floats& rows, const Bytes& codes, std::size_t m, int bits, Threads threads) {
   require(bits == 4 || bits == 8, "pq_update", "4 or 8 bits", std::to_string(bits));
   require(rows.ndim() == 2 && m > 0 && rows.shape(1) > 0 && rows.shape(1) % static_cast<py::ssize_t>(m) == 0,
           "pq_update", "rows of shape (n, d), d a multiple of m", shape_of(rows));
@@ -96,7 +98,7 @@ inline py::tuple pq_update(const Floats& rows, const Bytes& codes, std::size_t m
   {
     const py::gil_scoped_release unlocked;
     const Kernels& kernels = cpu::active_kernels();
-    parallel_for((m + kUpdatePieces - 1) / kUpdatePieces, num_threads(), [&](std::size_t group) {
+    parallel_for((m + kUpdatePieces - 1) / kUpdatePieces, threads.value_or(num_threads()), [&](std::size_t group) {
       PqUpdate part = whole;
       part.first = group * kUpdatePieces;
       part.last = std::min(m, part.first + kUpdatePieces);
@@ -233,12 +235,13 @@ inline Floats pq_sum(const Floats& tables, const Bytes& codes, const std::option
 inline void register_pq(py::module_& m) {
   m.def("pq_encode", &pq_encode, py::arg("rows").noconvert(), py::arg("codebooks").noconvert(),
         py::arg("biases").noconvert(), py::kw_only(), py::arg("inverse_norms").noconvert() = py::none(),
-        py::arg("weight") = 0.0f, py::arg("sweeps") = 0,
+        py::arg("weight") = 0.0f, py::arg("sweeps") = 0, py::arg("threads") = py::none(),
         "Rows (n, d), codebooks (m, d/m, 2^bits) and biases -|c|^2/2 -> codes (n, m) or, at 4 bits, (n, ceil(m/2)).");
-  m.def("pq_rotate", &pq_rotate, py::arg("rows").noconvert(), py::arg("rotation").noconvert(),
-        "Rows (n, d) times a rotation (d, d).");
+  m.def("pq_rotate", &pq_rotate, py::arg("rows").noconvert(), py::arg("rotation").noconvert(), py::kw_only(),
+        py::arg("threads") = py::none(), "Rows (n, d) times a rotation (d, d).");
   m.def("pq_update", &pq_update, py::arg("rows").noconvert(), py::arg("codes").noconvert(), py::arg("m"),
-        py::arg("bits"), "Sums (m, 2^bits, d/m) and counts (m, 2^bits) of the rows of each codeword.");
+        py::arg("bits"), py::kw_only(), py::arg("threads") = py::none(),
+        "Sums (m, 2^bits, d/m) and counts (m, 2^bits) of the rows of each codeword.");
   m.def("pq_table", &pq_table, py::arg("queries").noconvert(), py::arg("codebooks").noconvert(), py::arg("metric"),
         "Queries (nq, d) -> inner products with, or minus squared distances to, every codeword (nq, m, 2^bits).");
   m.def("pq_pack", &pq_pack, py::arg("table").noconvert(),

@@ -16,11 +16,16 @@ constexpr std::size_t kTileRows = 256;
 
 // Runs work(first, count) over tiles of the rows. Call without the GIL.
 template <typename Work>
-void for_tiles(std::size_t n, const Work& work) {
-  parallel_for((n + kTileRows - 1) / kTileRows, num_threads(), [&](std::size_t tile) {
+void for_tiles(std::size_t n, std::size_t threads, const Work& work) {
+  parallel_for((n + kTileRows - 1) / kTileRows, threads, [&](std::size_t tile) {
     const std::size_t first = tile * kTileRows;
     work(first, std::min(kTileRows, n - first));
   });
+}
+
+template <typename Work>
+void for_tiles(std::size_t n, const Work& work) {
+  for_tiles(n, num_threads(), work);
 }
 
 inline void require(bool holds, const char* operation, const std::string& expected, const std::string& got) {

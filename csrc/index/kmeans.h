@@ -32,7 +32,7 @@ struct KmeansResult {
 using KmeansProgress = std::function<void(double share)>;
 
 // x (n, d), n >= k. From kAssisted centroids on, a row's nearest is found by a scan of the centroids' 1-bit codes and a
-// few of their 8-bit ones: several times less work than n*k*d multiply-adds, for one row in a thousand not quite the
+// few of their 8-bit ones: several times less work than n*k*d multiply-adds, for one row in a hundred not quite the
 // nearest.
 constexpr std::size_t kAssisted = 512;
 KmeansResult kmeans_train(KernelsFn table, const float* x, std::size_t n, std::size_t d, const KmeansConfig& config,

@@ -546,6 +546,7 @@ def pq_encode(
     inverse_norms: numpy.typing.NDArray[numpy.float32] | None = None,
     weight: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     sweeps: typing.SupportsInt | typing.SupportsIndex = 0,
+    threads: typing.SupportsInt | typing.SupportsIndex | None = None,
 ) -> numpy.typing.NDArray[numpy.uint8]:
     """
     Rows (n, d), codebooks (m, d/m, 2^bits) and biases -|c|^2/2 -> codes (n, m) or, at 4 bits, (n, ceil(m/2)).
@@ -557,7 +558,10 @@ def pq_pack(table: numpy.typing.NDArray[numpy.float32]) -> typing.Any:
     """
 
 def pq_rotate(
-    rows: numpy.typing.NDArray[numpy.float32], rotation: numpy.typing.NDArray[numpy.float32]
+    rows: numpy.typing.NDArray[numpy.float32],
+    rotation: numpy.typing.NDArray[numpy.float32],
+    *,
+    threads: typing.SupportsInt | typing.SupportsIndex | None = None,
 ) -> numpy.typing.NDArray[numpy.float32]:
     """
     Rows (n, d) times a rotation (d, d).
@@ -597,6 +601,8 @@ def pq_update(
     codes: numpy.typing.NDArray[numpy.uint8],
     m: typing.SupportsInt | typing.SupportsIndex,
     bits: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    threads: typing.SupportsInt | typing.SupportsIndex | None = None,
 ) -> tuple[typing.Any, ...]:
     """
     Sums (m, 2^bits, d/m) and counts (m, 2^bits) of the rows of each codeword.

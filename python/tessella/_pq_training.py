@@ -62,25 +62,25 @@ def first_codebooks(x: Floats, m: int, k: int, draw: np.random.Generator) -> Flo
     return np.ascontiguousarray(rows.reshape(k, m, -1).transpose(1, 2, 0))
 
 
-def k_means(x: Floats, codebooks: Floats, iterations: int, steps: Steps) -> Floats:
+def k_means(x: Floats, codebooks: Floats, iterations: int, steps: Steps, threads: int) -> Floats:
     """Lloyd's iterations in every piece at once, until nothing moves."""
     m, _, k = codebooks.shape
     bits = 4 if k == 16 else 8
     before = None
     for done in range(iterations):
-        codes = _core.pq_encode(x, codebooks, biases(codebooks))
+        codes = _core.pq_encode(x, codebooks, biases(codebooks), threads=threads)
         if before is not None and np.array_equal(codes, before):
             steps.advance(iterations - done)
             break
         before = codes
-        codebooks = means(x, codes, codebooks, m, bits)
+        codebooks = means(x, codes, codebooks, m, bits, threads)
         steps.advance()
     return codebooks
 
 
-def means(x: Floats, codes: Codes, codebooks: Floats, m: int, bits: int) -> Floats:
+def means(x: Floats, codes: Codes, codebooks: Floats, m: int, bits: int, threads: int) -> Floats:
     """Each codeword the mean of its rows; one without rows takes half of those of the fullest."""
-    sums, counts = _core.pq_update(x, codes, m, bits)
+    sums, counts = _core.pq_update(x, codes, m, bits, threads=threads)
     words = codebooks.swapaxes(1, 2).astype(np.float64)
     np.divide(sums, counts[:, :, None], out=words, where=counts[:, :, None] > 0)
     for s in np.flatnonzero((counts == 0).any(axis=1)):
@@ -115,17 +115,19 @@ def balanced_axes(x: Floats, m: int) -> Floats:
     return np.ascontiguousarray(vectors[:, order], dtype=np.float32)
 
 
-def learn_rotation(x: Floats, m: int, k: int, iterations: int, draw: np.random.Generator, steps: Steps) -> Floats:
+def learn_rotation(
+    x: Floats, m: int, k: int, iterations: int, draw: np.random.Generator, steps: Steps, threads: int
+) -> Floats:
     """R of OPQ (Ge et al., algorithm 1): codebooks for a rotation, the rotation for what they decode, in turn."""
     bits = 4 if k == 16 else 8
     rotation = balanced_axes(x, m)
     codebooks: Floats | None = None
     for _ in range(iterations):
-        y = _core.pq_rotate(x, rotation)
+        y = _core.pq_rotate(x, rotation, threads=threads)
         if codebooks is None:
             codebooks = first_codebooks(y, m, k, draw)
-        codes = _core.pq_encode(y, codebooks, biases(codebooks))
-        codebooks = means(y, codes, codebooks, m, bits)
+        codes = _core.pq_encode(y, codebooks, biases(codebooks), threads=threads)
+        codebooks = means(y, codes, codebooks, m, bits, threads)
         target = decoded(codes, codebooks, bits)
         left, _, right = np.linalg.svd((x.T @ target).astype(np.float64))
         rotation = np.ascontiguousarray(left @ right, dtype=np.float32)
@@ -140,13 +142,15 @@ def inverse_norms(x: Floats) -> Floats:
     return np.asarray(inverse).astype(np.float32)
 
 
-def anisotropic_rounds(x: Floats, codebooks: Floats, weight: float, rounds: int, steps: Steps) -> Floats:
+def anisotropic_rounds(x: Floats, codebooks: Floats, weight: float, rounds: int, steps: Steps, threads: int) -> Floats:
     """Codes for the codebooks, codebooks for the codes, in turn, both for the anisotropic loss."""
     m, dims, k = codebooks.shape
     bits = 4 if k == 16 else 8
     inverse = inverse_norms(x)
     for _ in range(rounds):
-        codes = _core.pq_encode(x, codebooks, biases(codebooks), inverse_norms=inverse, weight=weight, sweeps=SWEEPS)
+        codes = _core.pq_encode(
+            x, codebooks, biases(codebooks), inverse_norms=inverse, weight=weight, sweeps=SWEEPS, threads=threads
+        )
         numbers = unpacked(codes, m, bits)
         residuals = x - decoded(codes, codebooks, bits)
         along = np.einsum("ij,ij->i", residuals, x) * inverse
@@ -156,7 +160,7 @@ def anisotropic_rounds(x: Floats, codebooks: Floats, weight: float, rounds: int,
             axis = piece * inverse[:, None]
             words = codebooks[s].T
             shares = np.einsum("ij,ij->i", axis, piece - words[numbers[:, s]])
-            words = _aligned_codewords(piece, axis, along - shares, numbers[:, s], words, weight)
+            words = _aligned_codewords(piece, axis, along - shares, numbers[:, s], words, weight, threads)
             along += np.einsum("ij,ij->i", axis, piece - words[numbers[:, s]]) - shares
             codebooks[s] = words.T
         steps.advance()
@@ -164,7 +168,7 @@ def anisotropic_rounds(x: Floats, codebooks: Floats, weight: float, rounds: int,
 
 
 def _aligned_codewords(
-    piece: Floats, axis: Floats, others: Floats, numbers: Codes, words: Floats, weight: float
+    piece: Floats, axis: Floats, others: Floats, numbers: Codes, words: Floats, weight: float, threads: int
 ) -> Floats:
     """The codewords (k, dims) of one piece that minimise sum |x - c|^2 + weight (others + <u, x - c>)^2.
 
@@ -180,7 +184,7 @@ def _aligned_codewords(
         squares = (u[:, :, None] * u[:, None, :]).reshape(len(u), -1)
         features = np.concatenate([rows, u * pull[:, None], squares], axis=1).astype(np.float32, copy=False)
         code = np.ascontiguousarray(numbers[start : start + step, None])
-        part, count = _core.pq_update(features, code, 1, 8)
+        part, count = _core.pq_update(features, code, 1, 8, threads=threads)
         sums += part[0, :k]
         counts += count[0, :k]
     used = counts > 0

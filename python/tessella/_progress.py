@@ -8,11 +8,13 @@ from typing import Any, TypeAlias
 
 from tessella.errors import InvalidArgument
 
-Progress: TypeAlias = bool | Callable[[float], None]
+Step: TypeAlias = Callable[[float], None]
+Progress: TypeAlias = bool | Step
+Report: TypeAlias = Step | None
 
 
 @contextlib.contextmanager
-def shown(progress: Progress, what: str) -> Iterator[Callable[[float], None] | None]:
+def shown(progress: Progress, what: str) -> Iterator[Report]:
     """A function to call with the share of the work done; None where nobody wants to know."""
     if callable(progress):
         yield progress
@@ -22,6 +24,11 @@ def shown(progress: Progress, what: str) -> Iterator[Callable[[float], None] | N
         with _bar() as bar:
             task = bar.add_task(what, total=1.0)
             yield lambda share: bar.update(task, completed=share)
+
+
+def part(whole: Step, first: float, last: float) -> Step:
+    """What a piece of the work reports to: its own share done becomes one between `first` and `last` of the whole."""
+    return lambda share: whole(first + (last - first) * share)
 
 
 @contextlib.contextmanager

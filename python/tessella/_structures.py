@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tessella import _container, _core
 from tessella._filtering import Restriction
+from tessella._progress import Report, part
 from tessella.calibration import Span
 from tessella.config import IndexConfig
 from tessella.pq import ProductQuantizer
@@ -22,16 +23,16 @@ Counts: TypeAlias = tuple[int, int, int, int]  # rows scanned, refined, re-score
 Plans: TypeAlias = tuple[Ids, npt.NDArray[np.float64]]
 Found: TypeAlias = tuple[Ids, Floats, Counts, Plans | None]
 State: TypeAlias = dict[str, Any]
-Progress: TypeAlias = Callable[[float], None] | None
 
 WAYS = ("gather", "scan", "lists", "walk", "copies")  # of a filtered search
 
 _PQ_ROWS = 65_536  # that codebooks are learnt from
 _ANISOTROPIC = 0.2  # threshold of an APQ codec, which the engine encodes by
+_BOOKS_SHARE = 0.5  # of training an inverted file: what codebooks take of it
 _ERROR_ROWS = 4096  # that their error is measured on
 _SHORT_WALK = 256  # efforts of a graph that are always measured
 _LONG_WALK = 32  # … and those up to one in so many rows
-_RAW = ("F32", "F16", "BF16", "UINT8")
+RAW = ("F32", "F16", "BF16", "UINT8")
 
 
 class Structure(Protocol):
@@ -49,9 +50,9 @@ class Structure(Protocol):
     def span(self, k: int) -> Span:
         """Efforts that are worth measuring for the k best."""
 
-    def train(self, x: Floats, threads: int, progress: Progress) -> None: ...
+    def train(self, x: Floats, threads: int, progress: Report) -> None: ...
 
-    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Progress) -> None: ...
+    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Report) -> None: ...
 
     def search(
         self, q: Floats, k: int, epsilon: float, effort: int, threads: int, restriction: Restriction | None
@@ -89,12 +90,12 @@ class Flat:
     def span(self, k: int) -> Span:
         return Span(0, 0, 0)
 
-    def train(self, x: Floats, threads: int, progress: Progress) -> None:
+    def train(self, x: Floats, threads: int, progress: Report) -> None:
         self.engine.train(x)
         if self.codebooks is not None:
-            self.engine.set_pq(self.codebooks.learn(x, progress))
+            self.engine.set_pq(self.codebooks.learn(x, threads, progress))
 
-    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Progress) -> None:
+    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Report) -> None:
         self.engine.add(x, ids, threads)
 
     def search(
@@ -148,6 +149,7 @@ class Ivf(_Searched):
             dim=dim, metric=metric, codecs=list(config.codecs), seed=seed, lists=config.lists, spill=config.soar
         )
         self.default_effort = 16
+        self._lists = config.lists
         self.codebooks = Codebooks.of(config, dim, metric, seed)
 
     @property
@@ -157,12 +159,20 @@ class Ivf(_Searched):
     def span(self, k: int) -> Span:
         return Span(1, self.most_effort, self.most_effort)
 
-    def train(self, x: Floats, threads: int, progress: Progress) -> None:
-        self.engine.train(x, threads, progress)
-        if self.codebooks is not None:
-            self.engine.set_pq(self.codebooks.learn(x, None))
+    def train(self, x: Floats, threads: int, progress: Report) -> None:
+        if self.codebooks is None or self._refuses(x):
+            self.engine.train(x, threads, progress)
+            return
+        # The codebooks first: whoever stops them leaves no lists behind.
+        learned = self.codebooks.learn(x, threads, progress and part(progress, 0, _BOOKS_SHARE))
+        self.engine.train(x, threads, progress and part(progress, _BOOKS_SHARE, 1))
+        self.engine.set_pq(learned)
 
-    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Progress) -> None:
+    def _refuses(self, x: Floats) -> bool:
+        """Whether training cannot be; the engine says why."""
+        return len(self.engine) > 0 or len(x) < max(1, self._lists) or not np.isfinite(x).all()
+
+    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Report) -> None:
         self.engine.add(x, ids, threads)
 
     def tensors(self, state: State) -> list[_container.Tensor]:
@@ -225,14 +235,14 @@ class Graph(_Searched):
         # A walk keeps k candidates at least, four times as many where a raw codec re-scores them. Each visit looks at
         # 32 edges or more, so a long walk costs more than all rows do long before it has been everywhere.
         most = self.most_effort
-        rescored = len(self.codecs) > 1 + ("B1" in self.codecs) and self.codecs[-1] in _RAW
+        rescored = len(self.codecs) > 1 + ("B1" in self.codecs) and self.codecs[-1] in RAW
         least = min(most, 4 * k if rescored else k)
         return Span(least, max(least + 1, _SHORT_WALK, most // _LONG_WALK), most)
 
-    def train(self, x: Floats, threads: int, progress: Progress) -> None:
+    def train(self, x: Floats, threads: int, progress: Report) -> None:
         self.engine.train(x)
 
-    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Progress) -> None:
+    def add(self, x: Floats, ids: Ids | None, threads: int, progress: Report) -> None:
         self.engine.add(x, ids, threads, progress)
 
     def tensors(self, state: State) -> list[_container.Tensor]:
@@ -267,16 +277,16 @@ class Codebooks:
         )  # fmt: skip
         return cls(quantizer, metric == "cosine")
 
-    def learn(self, x: Floats, progress: Progress) -> State:
+    def learn(self, x: Floats, threads: int, progress: Report) -> State:
         """Codebooks, rotation and error, as `set_pq` takes them."""
         if len(x) > _PQ_ROWS:
             x = x[np.sort(np.random.default_rng(0).permutation(len(x))[:_PQ_ROWS])]
         if self.normalize:
             lengths = np.linalg.norm(x, axis=1, keepdims=True)
             x = (x / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-        self.quantizer.train(x, progress=progress or False)
+        self.quantizer.train(x, progress=progress or False, threads=threads)
         some = x[:_ERROR_ROWS]
-        decoded = self.quantizer.decode(self.quantizer.encode(some))
+        decoded = self.quantizer.decode(self.quantizer.encode(some, threads=threads), threads=threads)
         error = np.mean((decoded - some) ** 2, dtype=np.float64)
         whole, kept = (float(np.mean(some * each, dtype=np.float64)) for each in (some, decoded))
         bias = max(whole - kept, 0) / max(kept, 1e-30)

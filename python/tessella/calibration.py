@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from tessella.errors import InvalidArgument, UnsupportedType
+
+Truth: TypeAlias = Literal["exact", "own best", "unknown"]
 
 _EVERY = 16  # efforts up to here are all measured, larger ones in steps of a fifth
 _STEP = 1.2
@@ -35,6 +37,9 @@ class Span(NamedTuple):
 class Calibration:
     """Recall of the true k best at rising effort (`nprobe`, `ef`), as measured on some queries.
 
+    `truth` says which k best: `exact` neighbours, the index's `own best` of all its rows as its codes tell them, which
+    leaves out what the codes themselves lose, or `unknown`, where a file does not say.
+
     >>> curve = Calibration(k=10, queries=1000, efforts=(1, 2, 4), recalls=(0.7, 0.9, 0.96))
     >>> curve.effort_for(0.92), curve.reaches(0.97)
     (3, False)
@@ -44,6 +49,7 @@ class Calibration:
     queries: int
     efforts: tuple[int, ...]
     recalls: tuple[float, ...]
+    truth: Truth = "unknown"
 
     def reaches(self, recall: float) -> bool:
         """Whether any measured effort has this recall."""
@@ -79,7 +85,13 @@ class Calibration:
 
     def as_config(self) -> dict[str, Any]:
         """Plain values for a file."""
-        return {"k": self.k, "queries": self.queries, "efforts": list(self.efforts), "recalls": list(self.recalls)}
+        return {
+            "k": self.k,
+            "queries": self.queries,
+            "efforts": list(self.efforts),
+            "recalls": list(self.recalls),
+            "truth": self.truth,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Calibration:
@@ -90,11 +102,20 @@ class Calibration:
         shares = all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in recalls)
         if not whole or not shares or not efforts or len(efforts) != len(recalls) or list(efforts) != sorted(efforts):
             raise ValueError("its calibration is not one")
-        return cls(k, queries, efforts, tuple(map(float, recalls)))
+        truth = config.get("truth", "unknown")  # files were written before it was kept
+        if truth not in get_args(Truth):
+            raise ValueError(f"its calibration counts against {truth!r}")
+        return cls(k, queries, efforts, tuple(map(float, recalls)), truth)
 
 
 def measure(
-    recall_at: Callable[[int], float], span: Span, *, k: int, queries: int, enough: float = math.inf
+    recall_at: Callable[[int], float],
+    span: Span,
+    *,
+    k: int,
+    queries: int,
+    truth: Truth = "unknown",
+    enough: float = math.inf,
 ) -> Calibration:
     """Recall at rising effort until it rises no more, or is `enough`."""
     efforts: list[int] = []
@@ -106,7 +127,7 @@ def measure(
         idle = idle + 1 if len(recalls) > 1 and recalls[-1] < max(recalls[:-1]) + _LEAST_GAIN else 0
         if recalls[-1] >= enough or (idle == _ENOUGH and recalls[-1] > _IDLE_RECALL):
             break
-    return Calibration(k, queries, tuple(efforts), tuple(recalls))
+    return Calibration(k, queries, tuple(efforts), tuple(recalls), truth)
 
 
 def share_found(ids: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> float:

@@ -38,4 +38,5 @@ class FormatError(TessellaError, ValueError):
 
 
 class RecallWarning(UserWarning):
-    """A recall was asked for that no measured effort of the index reaches; the search did its best."""
+    """A recall that may be less than it says: out of reach of every measured effort, so that the search did its best;
+    counted against what the index itself finds; or measured with rows in place of queries."""

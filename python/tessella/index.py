@@ -15,8 +15,8 @@ from tessella._arrays import Input, as_float32, as_ids, as_rows, like_input, row
 from tessella._backend import resolve_threads, whole_number
 from tessella._filtering import Filtering, Restriction, new_table, sorted_rows
 from tessella._progress import Progress, counted, shown
-from tessella._structures import Found, make_structure, summed_up
-from tessella.calibration import Calibration, check_recall, measure, share_found
+from tessella._structures import RAW, Found, make_structure, summed_up
+from tessella.calibration import Calibration, Truth, check_recall, measure, share_found
 from tessella.config import METRICS, IndexConfig
 from tessella.errors import InvalidArgument, RecallWarning
 from tessella.filters import Filter, Where
@@ -30,6 +30,7 @@ _SLICE_ROWS = 65_536  # rows converted, or searched, between two looks at Ctrl-C
 _SLICE_QUERIES = 4_096
 _TRAIN_ROWS = 1 << 20  # of a first add, at most
 _SEED = 0x7E55E11A
+_FINE = ("U8", "R8")  # codecs whose best k are nearly the exact ones
 _SURE_EPSILON = 4.0  # error bounds that a search for the truth keeps
 
 
@@ -95,14 +96,16 @@ class Index:
         """An index over rows `x` (n, dim) whose spec and effort are chosen by measurement.
 
         Specs are tried on up to 50,000 of the rows; the fastest that reaches the recall is built over all of them and
-        calibrated. `ix.report` tells what was tried and which recall to expect.
+        calibrated. `ix.report` tells what was tried and which recall to expect: that of each half of the queries at the
+        effort that the other half asks for.
 
         Args:
             recall: the share of the true `k` best that a search with the defaults should find.
             memory: bytes that the index may take, at most; leaner codes are tried where it is given.
             queries: (nq, dim) of the kind that will be asked, a thousand or more. Without them rows stand in, each
-                looking for its neighbours; real queries are often harder, and then recall falls short of the target.
-                Graphs are tried with real queries only: rows know their way in one.
+                looking for its neighbours; real queries are often harder, and then recall falls short of the target:
+                a `RecallWarning` and the report say so. Graphs are tried with real queries only: rows know their way
+                in one.
             ids, attributes: (n,) and n rows, as for `add`.
             sort_by: a column of `attributes`. Rows are stored by its values, nulls last, so that those of a range lie
                 together: a search under it reads one slice of the store. Ids stay with their rows, and are by default
@@ -112,9 +115,9 @@ class Index:
         InvalidArgument. Cost: a few builds over the sample, one over the rows, and an exact search for the queries.
 
         >>> import numpy as np
-        >>> x = np.random.default_rng(0).standard_normal((3000, 32), dtype=np.float32)
-        >>> ix = Index.build(x, recall=0.9)
-        >>> len(ix), ix.report.recall >= 0.9
+        >>> drawn = np.random.default_rng(0).standard_normal((3500, 32), dtype=np.float32)
+        >>> ix = Index.build(drawn[:3000], recall=0.9, queries=drawn[3000:])
+        >>> len(ix), ix.report.recall >= 0.89
         (3000, True)
         """
         from tessella.building import build
@@ -522,8 +525,11 @@ estimates={})
         """Measures recall at rising effort on `queries` (nq, dim), for `search(recall=…)` to go by; kept in files.
 
         `truth` (nq, k) are the ids of the true k best, -1 where there are fewer. Without it they are what this index
-        itself finds when it looks at everything: then 1.0 stands for the best that its codecs can do. Take queries
-        of the kind that will be asked, a few hundred or more: rows of the index are easier than real queries.
+        itself finds when it looks at everything: then 1.0 stands for the best that its codecs can do, and the
+        calibration's `truth` is `own best`. Codes of 8 bits lose about a point to the exact neighbours; where the
+        finest codec is a coarser one, such as `B1` or a product code alone, that is a `RecallWarning`. Raw codecs find
+        the `exact` ones by themselves. Take queries of the kind that will be asked, a few hundred or more: rows of the
+        index are easier than real queries.
         """
         rows = as_rows(queries, "queries", "calibrate", self._dim)
         most, wanted = self._structure.most_effort, whole_number(k, 1, "k", "calibrate")
@@ -543,7 +549,15 @@ estimates={})
             parts = self._search(rows, wanted, threads, 1.9, effort, "calibrate")
             return share_found(np.concatenate([part[0] for part in parts]), true_ids)
 
-        self._calibration = measure(recall_at, self._structure.span(wanted), k=wanted, queries=rows.n)
+        counted: Truth = "exact" if truth is not None or self._config.codecs[-1] in RAW else "own best"
+        self._calibration = measure(recall_at, self._structure.span(wanted), k=wanted, queries=rows.n, truth=counted)
+        if counted == "own best" and self._config.codecs[-1] not in _FINE:
+            warnings.warn(
+                f"calibrate: recall counts against the best that {self.spec!r} itself finds, not against exact"
+                " neighbours, of which its codes lose some; truth= takes those",
+                RecallWarning,
+                stacklevel=2,
+            )
         return self._calibration
 
     def adopt(self, calibration: Calibration, recall: float) -> None:

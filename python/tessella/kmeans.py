@@ -20,8 +20,9 @@ __all__ = ["KMeans"]
 class KMeans:
     """k centroids of rows, by Lloyd's algorithm with a fused product and argmin.
 
-    Up to 64 centroids start from k-means++ (Arthur & Vassilvitskii, 2007), more from drawn rows; from 512 on, rows find
-    theirs through codes of the centroids. A centroid that loses all its rows takes one from the largest cluster.
+    It starts from k-means++ (Arthur & Vassilvitskii, 2007) or, beyond 64 centroids, from drawn rows. From 512 centroids
+    on, training finds a row's nearest by a scan of the centroids' 1-bit codes and a few of their 8-bit ones; `assign`
+    compares with every centroid at any number. A centroid that loses all its rows takes one from the largest cluster.
 
     Args:
         k: number of centroids.

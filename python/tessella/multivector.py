@@ -21,7 +21,7 @@ from tessella._token_encoder import SetEncoder
 from tessella._token_pooling import pooled
 from tessella._token_store import TokenCodec, TokenStore
 from tessella._turns import Turns
-from tessella.calibration import Calibration, Span, check_recall, efforts_of
+from tessella.calibration import Calibration, Span, Truth, check_recall, efforts_of
 from tessella.errors import InvalidArgument, RecallWarning
 from tessella.filters import Where
 from tessella.hits import Hits
@@ -33,6 +33,7 @@ __all__ = ["MultiVectorHits", "MultiVectorIndex"]
 Indices = npt.NDArray[np.int64]
 
 _SEED = 0x7E55E11A
+_RAW_TOKENS = ("f32", "f16", "bf16")
 _MOST_CANDIDATES = 2048  # the longest list that an index returns
 _FOR_EACH, _FOR_EACH_LEARNED = 20, 10  # candidates for each document wanted, before anything has been measured
 _LEAST, _LEAST_LEARNED = 200, 100
@@ -310,7 +311,8 @@ class MultiVectorIndex:
         """Measures recall by number of candidates on `queries`, for `candidates="auto"` to go by; kept in files.
 
         From then on a search takes as many candidates as `recall` of the true `k` best took. `truth` (nq, k) are their
-        ids; without it every document is scored. Take queries of the kind that will be asked, a hundred or more.
+        ids; without it every document is scored, by its tokens as they are stored. Take queries of the kind that will
+        be asked, a hundred or more.
         """
         wanted, count = whole_number(k, 1, "k", "calibrate"), resolve_threads(threads, "calibrate")
         target = check_recall(recall, "calibrate")
@@ -329,7 +331,8 @@ class MultiVectorIndex:
         efforts = tuple(efforts_of(Span(min(wanted, most), most, most)))
         sought = max(1, int((true_ids >= 0).sum()))
         recalls = tuple(float((places < effort).sum() / sought) for effort in efforts)
-        self._calibration, self._recall = Calibration(wanted, asked.n, efforts, recalls), target
+        counted: Truth = "exact" if truth is not None or self.tokens in _RAW_TOKENS else "own best"
+        self._calibration, self._recall = Calibration(wanted, asked.n, efforts, recalls, counted), target
         return self._calibration
 
     def document(self, id: int) -> npt.NDArray[np.float32]:

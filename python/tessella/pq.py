@@ -11,7 +11,7 @@ import numpy as np
 
 from tessella import _container, _core
 from tessella._arrays import Input, as_rows, like_input
-from tessella._backend import whole_number
+from tessella._backend import resolve_threads, whole_number
 from tessella._pq_training import (
     SWEEPS,
     Steps,
@@ -155,17 +155,19 @@ class ProductQuantizer:
         size = f"{self.code_bytes} bytes a row"
         return f"ProductQuantizer({self._dim}, m={self._m}, bits={self._bits}{extras}: {size})"
 
-    def train(self, x: object, *, iterations: int = 25, progress: Progress = False) -> None:
+    def train(self, x: object, *, iterations: int = 25, progress: Progress = False, threads: int | None = None) -> None:
         """Learns codebooks from rows `x` (n, dim), of which at most 65,536 are drawn. Codes made before no longer fit.
 
         Fewer rows than codewords are allowed; the spare codewords repeat. `progress` is True for a bar (needs rich),
-        or is called with the share done. The result depends on rows, settings and seed alone, not on threads.
+        or is called with the share done; `threads` are `ts.get_num_threads()` by default. The result depends on rows,
+        settings and seed alone, not on threads.
 
         O(n dim 2^bits) an iteration and level; OPQ adds as many iterations with O(n dim²), the anisotropic loss
         a fifth as many, slower ones.
         """
         rows = as_rows(x, "x", "train", self._dim)
         iterations = whole_number(iterations, 1, "iterations", "train")
+        count = resolve_threads(threads, "train")
         if rows.n == 0:
             raise InvalidArgument(f"train: expected x with at least one row; got {rows.source.shape}")
         draw = np.random.default_rng(self._seed)
@@ -173,30 +175,35 @@ class ProductQuantizer:
             chosen = np.sort(draw.permutation(rows.n)[:_TRAINING_ROWS])
             rows = Input(rows.source[chosen], rows.kind, False, rows.torch)
         with shown(progress, "product quantizer") as report:
-            self._learn(float_rows(rows, "x", "train"), iterations, draw, report)
+            self._learn(float_rows(rows, "x", "train"), iterations, draw, count, report)
 
-    def encode(self, x: object) -> Any:
-        """Codes of rows `x` (n, dim): (n, code_bytes) uint8, level after level. O(n dim 2^bits) a level."""
+    def encode(self, x: object, *, threads: int | None = None) -> Any:
+        """Codes of rows `x` (n, dim): (n, code_bytes) uint8, level after level. O(n dim 2^bits) a level.
+
+        `threads` are `ts.get_num_threads()` by default, and change no code.
+        """
         self._expect_trained("encode")
         rows = as_rows(x, "x", "encode", self._dim)
+        count = resolve_threads(threads, "encode")
         codes = np.empty((rows.n, self.code_bytes), dtype=np.uint8)
         start = 0
         for piece in float_slices(rows, "x", "encode"):
-            left = self._rotated(piece)
+            left = self._rotated(piece, count)
             here = codes[start : start + len(piece)]
             for level, codebooks in enumerate(self._codebooks):
-                found = self._encode_level(left, codebooks)
+                found = self._encode_level(left, codebooks, count)
                 here[:, level * self._level_bytes : (level + 1) * self._level_bytes] = found
                 if level + 1 < self._levels:
                     left = left - decoded(found, codebooks, self._bits)
             start += len(piece)
         return like_input(codes, rows)
 
-    def decode(self, codes: object) -> Any:
-        """Rows (n, dim) float32 made of codewords: the closest a code can say."""
+    def decode(self, codes: object, *, threads: int | None = None) -> Any:
+        """Rows (n, dim) float32 made of codewords: the closest a code can say. `threads` as for `encode`."""
         array = self._codes(codes, "decode")
+        count = resolve_threads(threads, "decode")
         rows = self._decoded(array)
-        return like_input(rows if self._back is None else _core.pq_rotate(rows, self._back), codes)
+        return like_input(rows if self._back is None else _core.pq_rotate(rows, self._back, threads=count), codes)
 
     def inner_product(self, queries: object, codes: object) -> Any:
         """<q, decode(code)>: queries (nq, dim), codes (n, code_bytes) -> (nq, n) float32.
@@ -282,21 +289,26 @@ class ProductQuantizer:
         return (self._dim - 1) * t * t / (1 - t * t) - 1
 
     def _learn(
-        self, left: Floats, iterations: int, draw: np.random.Generator, report: Callable[[float], None] | None
+        self,
+        left: Floats,
+        iterations: int,
+        draw: np.random.Generator,
+        threads: int,
+        report: Callable[[float], None] | None,
     ) -> None:
         k, rounds = 1 << self._bits, max(1, iterations // 5) * (self._anisotropic is not None)
         steps = Steps(iterations * (self._levels + self._opq) + rounds, report)
-        rotation = learn_rotation(left, self._m, k, iterations, draw, steps) if self._opq else None
+        rotation = learn_rotation(left, self._m, k, iterations, draw, steps, threads) if self._opq else None
         if rotation is not None:
-            left = _core.pq_rotate(left, rotation)
+            left = _core.pq_rotate(left, rotation, threads=threads)
         codebooks = []
         for level in range(self._levels):
-            found = k_means(left, first_codebooks(left, self._m, k, draw), iterations, steps)
+            found = k_means(left, first_codebooks(left, self._m, k, draw), iterations, steps, threads)
             if rounds:
-                found = anisotropic_rounds(left, found, self._weight, rounds, steps)
+                found = anisotropic_rounds(left, found, self._weight, rounds, steps, threads)
             codebooks.append(found)
             if level + 1 < self._levels:
-                left = left - decoded(_core.pq_encode(left, found, biases(found)), found, self._bits)
+                left = left - decoded(_core.pq_encode(left, found, biases(found), threads=threads), found, self._bits)
         self._codebooks, self._rotation = codebooks, rotation
 
     def _expect_trained(self, operation: str) -> None:
@@ -307,16 +319,17 @@ class ProductQuantizer:
     def _back(self) -> Floats | None:
         return None if self._rotation is None else np.ascontiguousarray(self._rotation.T)
 
-    def _rotated(self, x: Floats) -> Floats:
-        return x if self._rotation is None else np.asarray(_core.pq_rotate(x, self._rotation))
+    def _rotated(self, x: Floats, threads: int | None = None) -> Floats:
+        return x if self._rotation is None else np.asarray(_core.pq_rotate(x, self._rotation, threads=threads))
 
-    def _encode_level(self, x: Floats, codebooks: Floats) -> Codes:
+    def _encode_level(self, x: Floats, codebooks: Floats, threads: int) -> Codes:
         if self._anisotropic is None:
-            return np.asarray(_core.pq_encode(x, codebooks, biases(codebooks)))
+            return np.asarray(_core.pq_encode(x, codebooks, biases(codebooks), threads=threads))
         inverse = inverse_norms(x)
-        return np.asarray(
-            _core.pq_encode(x, codebooks, biases(codebooks), inverse_norms=inverse, weight=self._weight, sweeps=SWEEPS)
+        codes = _core.pq_encode(
+            x, codebooks, biases(codebooks), inverse_norms=inverse, weight=self._weight, sweeps=SWEEPS, threads=threads
         )
+        return np.asarray(codes)
 
     def _codes(self, codes: object, operation: str) -> Codes:
         self._expect_trained(operation)

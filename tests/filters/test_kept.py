@@ -158,7 +158,7 @@ def test_copies_need_codes_to_copy(spec: str) -> None:
 
 def test_rows_are_stored_in_the_order_of_a_column() -> None:
     sizes: list[Any] = [None if i % 100 == 7 else int(size) // 2 for i, size in enumerate(SIZES)]
-    index = ts.Index.build(X, attributes={"size": sizes}, sort_by="size", recall=0.5)
+    index = ts.Index.build(X, attributes={"size": sizes}, sort_by="size", recall=0.5, queries=Q)
     assert index.attributes is not None
     stored = index.attributes.to_frame(["size"])["size"].to_list()
     assert stored == sorted(each for each in sizes if each is not None) + [None] * 40
@@ -186,5 +186,5 @@ def test_sort_by_wants_a_column_that_has_an_order() -> None:
     with pytest.raises(InvalidArgument, match="size"):
         ts.Index.build(X[:50], attributes={"size": [1] * 50}, sort_by="weight")
     ids = np.arange(3000)[::-1].copy()
-    index = ts.Index.build(X[:3000], ids=ids, attributes={"size": SIZES[:3000]}, sort_by="size", recall=0.5)
+    index = ts.Index.build(X[:3000], ids=ids, attributes={"size": SIZES[:3000]}, sort_by="size", recall=0.5, queries=Q)
     assert index.ids[0] == ids[SIZES[:3000].argmin()]

@@ -311,7 +311,7 @@ def test_merging_brings_the_attributes() -> None:
 
 
 def test_building_takes_attributes() -> None:
-    index = ts.Index.build(X, metric="l2", attributes=table(), recall=0.8)
+    index = ts.Index.build(X, metric="l2", attributes=table(), recall=0.8, queries=Q)
     assert in_step(index)
     check(index.search(Q, K, where="dice < 0.1").ids, [table()["dice"] < 0.1] * QUERIES)
     with pytest.raises(InvalidArgument, match="build: expected attributes of 6000 rows; got 3"):

@@ -18,6 +18,7 @@ from tessella.building import BuildReport, Room, Trial, choose, fits
 
 Floats = npt.NDArray[np.float32]
 N, D = 10_000, 32
+pytestmark = pytest.mark.filterwarnings("ignore:build. .* rows stood in for queries:tessella.RecallWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -57,18 +58,19 @@ def recall(ix: ts.Index, x: Floats, q: Floats, k: int = 10, ids: Any = None) -> 
 @pytest.mark.parametrize(("metric", "target"), [("cosine", 0.9), ("l2", 0.95), ("ip", 0.95)])
 def test_unseen_queries_see_the_recall_that_was_asked_for(rng: np.random.Generator, metric: str, target: float) -> None:
     draw = drawer(rng, metric)
-    x, unseen = draw(N), draw(1000)
+    x, unseen = draw(N), draw(4000)
     ix = ts.Index.build(x, metric=metric, recall=target)
     assert (len(ix), ix.metric, ix.dim) == (N, metric, D)
-    assert recall(ix, x, unseen) > target - 0.02
+    assert recall(ix, x, unseen) > target - 0.01
 
     report = ix.report
     assert isinstance(report, BuildReport)
     assert (report.spec, report.effort, report.target, report.k) == (ix.spec, ix.effort, target, 10)
-    assert target <= report.recall + 0.01 and abs(report.recall - recall(ix, x, unseen)) < 0.02
+    assert target <= report.recall + 0.01 and abs(report.recall - recall(ix, x, unseen)) < 0.01
     tried = {trial.spec for trial in report.trials}
     assert tried == {"Flat", "Flat,B1+U8", "IVF,B1+U8", "IVF+SOAR,B1+U8"}
     assert ix.calibration is not None and (ix.calibration.k, ix.calibration.queries) == (10, N // 10)
+    assert ix.calibration.truth == "exact"
     exact = next(trial for trial in report.trials if trial.spec == "Flat")
     assert (int(exact.bytes_per_row), exact.best_recall, exact.effort) == (4 * D, 1.0, 0)
     chosen = next(trial for trial in report.trials if trial.spec == ix.spec)
@@ -77,10 +79,10 @@ def test_unseen_queries_see_the_recall_that_was_asked_for(rng: np.random.Generat
 
 def test_queries_of_another_kind_are_what_counts(rng: np.random.Generator) -> None:
     """Queries far from the rows need more lists than rows would; those that were given decide."""
-    x, queries = drawer(rng, "cosine")(N), rng.standard_normal((1600, D), dtype=np.float32)
-    ix = ts.Index.build(x, recall=0.9, queries=queries[:800])
-    assert ix.calibration is not None and ix.calibration.queries == 800
-    assert recall(ix, x, queries[800:]) > 0.88
+    x, queries = drawer(rng, "cosine")(N), rng.standard_normal((5000, D), dtype=np.float32)
+    ix = ts.Index.build(x, recall=0.9, queries=queries[:2000])
+    assert ix.calibration is not None and ix.calibration.queries == 2000
+    assert recall(ix, x, queries[2000:]) > 0.89
 
 
 def test_a_higher_target_tries_finer_codes(rng: np.random.Generator) -> None:
@@ -92,11 +94,64 @@ def test_a_higher_target_tries_finer_codes(rng: np.random.Generator) -> None:
 
 def test_k_is_what_recall_counts(rng: np.random.Generator) -> None:
     draw = drawer(rng, "cosine")
-    x, unseen = draw(3000), draw(200)
+    x, unseen = draw(3000), draw(1000)
     ix = ts.Index.build(x, recall=0.9, k=40)
     assert ix.report is not None and ix.calibration is not None
     assert ix.report.k == 40 == ix.calibration.k
-    assert recall(ix, x, unseen, k=40) > 0.88
+    assert recall(ix, x, unseen, k=40) > 0.89
+
+
+# ---- what is reported
+
+
+def test_no_effort_is_judged_by_the_queries_that_chose_it(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the queries find all with 2 lists, the others need 10: together they are content with 10, but each half
+    is judged at what the other asked for."""
+    queries = drawer(rng, "cosine")(300)
+    half = building.first_half(len(queries))
+    assert half.sum() == 150 and 50 < half[:150].sum() < 100
+
+    def shares(exam: Any, index: ts.Index, effort: int, *_: Any) -> npt.NDArray[np.float64]:
+        return np.where(half, effort >= 2, effort >= 10).astype(float)
+
+    monkeypatch.setattr(building._Exam, "_shares", shares)
+    monkeypatch.setattr(building, "_candidates", lambda *_, **__: ["IVF,B1+U8"])
+    with pytest.warns(ts.RecallWarning) as heard:
+        ix = ts.Index.build(drawer(rng, "cosine")(N), recall=0.9, queries=queries)
+    assert ix.report is not None and ix.calibration is not None
+    assert (ix.effort, ix.calibration.recall_at(10), ix.report.recall) == (10, 1.0, 0.5)
+    assert [str(each.message) for each in heard] == [
+        "build: recall 0.9 is not sure: of 'IVF,B1+U8', queries that no effort was chosen by saw 0.5000;"
+        " more of them tell better"
+    ]
+
+
+def test_rows_in_place_of_queries_are_told(rng: np.random.Generator) -> None:
+    draw = drawer(rng, "cosine")
+    x = draw(2000)
+    with pytest.warns(ts.RecallWarning) as heard:
+        ix = ts.Index.build(x, recall=0.9)
+    report = ix.report
+    assert isinstance(report, BuildReport) and (report.queries, report.stand_ins) == (200, True)
+    assert [str(each.message) for each in heard] == [
+        "build: 200 rows stood in for queries; real ones are often harder, and then recall is less than the"
+        f" {report.recall:.4f} of the report; queries= measures with yours"
+    ]
+    assert heard[0].filename == __file__
+    assert str(report).endswith("\n  measured with 200 rows in place of queries; real ones are often harder")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ix = ts.Index.build(x, recall=0.9, queries=draw(120))
+    assert ix.report is not None and (ix.report.queries, ix.report.stand_ins) == (120, False)
+    assert "in place of" not in str(ix.report)
+
+
+def test_one_query_is_better_than_none(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((500, 8), dtype=np.float32)
+    ix = ts.Index.build(x, recall=0.9, queries=x[:1] + np.float32(0.1))
+    assert ix.report is not None and ix.report.queries == 1 and ix.report.recall > 0.85
 
 
 # ---- memory
@@ -163,10 +218,11 @@ def test_over_more_rows_than_the_sample_lists_are_worth_more() -> None:
 
 def test_graphs_are_tried_with_real_queries(rng: np.random.Generator) -> None:
     draw = drawer(rng, "cosine")
-    x, asked, unseen = draw(N), draw(1000), draw(1000)
+    x, asked, unseen = draw(N), draw(2000), draw(4000)
     ix = ts.Index.build(x, recall=0.9, queries=asked)
     assert ix.report is not None and "Graph32,B1+U8" in {trial.spec for trial in ix.report.trials}
-    assert recall(ix, x, unseen) > 0.9 - 0.02
+    assert recall(ix, x, unseen) > 0.9 - 0.01
+    assert abs(ix.report.recall - recall(ix, x, unseen)) < 0.01
 
 
 def test_few_rows_are_kept_flat(rng: np.random.Generator) -> None:
@@ -180,12 +236,12 @@ def test_few_rows_are_kept_flat(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("n", [2000])
 def test_ids_of_ones_own(rng: np.random.Generator, n: int) -> None:
     draw = drawer(rng, "cosine")
-    x, unseen = draw(n), draw(200)
+    x, unseen = draw(n), draw(1000)
     ids = rng.permutation(10 * n)[:n] + 7
     ix = ts.Index.build(x, recall=0.9, ids=ids)
     np.testing.assert_array_equal(np.sort(ix.ids), np.sort(ids))
     assert ix.report is not None and ix.report.recall > 0.89
-    assert recall(ix, x, unseen, ids=ids) > 0.88
+    assert recall(ix, x, unseen, ids=ids) > 0.89
     assert len(ts.Index.build(x[:50], ids=ids[:50].tolist())) == 50
 
 
@@ -196,7 +252,7 @@ def test_rows_that_occur_many_times_count_as_equals(rng: np.random.Generator, n:
     x[: n // 4] = x[0]  # far more of them than k
     ix = ts.Index.build(x, metric="l2", recall=0.95)
     assert ix.report is not None and ix.report.recall > 0.94
-    assert recall(ix, x, draw(200)) > 0.93
+    assert recall(ix, x, draw(1000)) > 0.94
 
 
 def test_all_rows_alike() -> None:
@@ -258,6 +314,41 @@ def test_progress_rises_to_the_end_and_a_seed_is_taken(rng: np.random.Generator)
     x = rng.standard_normal((1000, 8), dtype=np.float32)
     assert len(ts.Index.build(x, progress=shares.append, seed=3, threads=1)) == 1000
     assert shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1.0
+
+
+def test_progress_rises_within_each_spec_and_ends_the_work(rng: np.random.Generator) -> None:
+    draw, shares = drawer(rng, "cosine"), list[float]()
+    x, q = draw(N), draw(100)
+    ix = ts.Index.build(x, recall=0.9, queries=q, progress=shares.append)
+    assert ix.report is not None
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    tried = len(ix.report.trials)
+    for first in np.arange(tried) * 0.4 / tried:  # the graph and the inverted files come first, then what is flat
+        within = sum(first < share < first + 0.4 / tried - 1e-9 for share in shares)
+        assert within > 2 or first > 0.4 * 2.5 / tried
+    assert ix.knob == "" or sum(0.4 < share < 0.65 for share in shares) > 2
+
+    def stop(share: float) -> None:
+        if share > 0.01:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        ts.Index.build(x, recall=0.9, queries=q, progress=stop)
+
+
+def test_progress_does_not_go_back_where_a_second_spec_is_built(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    def fits_at_last(index: ts.Index, most_bytes: int | None, threads: int) -> bool:
+        refused.append(index.spec)
+        return len(refused) > 2
+
+    monkeypatch.setattr(building, "fits", fits_at_last)
+    shares: list[float] = []
+    ts.Index.build(drawer(rng, "cosine")(N), recall=0.9, memory=1 << 40, progress=shares.append)
+    assert len(refused) == 3 and shares == sorted(shares) and shares[-1] == 1.0
 
 
 X = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)

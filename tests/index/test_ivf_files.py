@@ -25,7 +25,7 @@ def test_copies_bring_everything_back(rng: np.random.Generator, spec: str, way: 
     ix = made(spec, x, "ip")
     ix.remove([3, 790])
     ix.nprobe = 5
-    ix.calibrate(q, 10)
+    ix.calibrate(q, 10, truth=ix.search(q, 10, nprobe=16).ids)
     ix.save(tmp_path / "index")
     other = pickle.loads(pickle.dumps(ix)) if way == "pickle" else ts.Index.load(tmp_path / "index", mmap=way == "mmap")
     assert (other.nprobe, other.calibration, other.spec, len(other)) == (5, ix.calibration, spec, 798)

@@ -8,7 +8,8 @@ import pytest
 import tessella as ts
 from tests.index.cases import Floats, assert_same_results
 
-BUILT = [("IVF16,B1+U8", 700), ("Flat,PQ4x4", 700), ("Graph32,B1+U8", 700), ("Graph32,U8", 5000)]  # one leaf, several
+BUILT = [("IVF16,B1+U8", 700), ("Flat,PQ4x4", 700), ("IVF16,OPRQ4x2x4", 700)]
+BUILT += [("Graph32,B1+U8", 700), ("Graph32,U8", 5000)]  # one leaf, several
 
 
 def draw(rng: np.random.Generator, n: int) -> Floats:
@@ -32,6 +33,43 @@ def test_training_tells_its_progress_and_may_be_stopped(rng: np.random.Generator
     for each in (ix, other):
         each.add(x)
     assert_same_results(ix, other, x[:20])
+
+
+def test_codebooks_of_an_inverted_file_tell_theirs_and_may_be_stopped(rng: np.random.Generator) -> None:
+    x, shares = draw(rng, 600), list[float]()
+    ix, other = (ts.Index("IVF16,PQ4x4", dim=16) for _ in range(2))
+    ix.train(x, progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    assert sum(share < 0.5 for share in shares) > 10 and sum(share > 0.5 for share in shares) > 1
+
+    for stop_at in (shares[0], shares[5], 0.5, shares[-1]):
+
+        def stop(share: float, stop_at: float = stop_at) -> None:
+            if share >= stop_at:
+                raise LookupError("enough")
+
+        with pytest.raises(LookupError, match="enough"):
+            other.train(x, progress=stop)
+        assert not other.is_trained and len(other.list_sizes) == 0
+    other.train(x)
+    for each in (ix, other):
+        each.add(x)
+    assert_same_results(ix, other, x[:20])
+
+
+def test_what_cannot_be_trained_is_told_before_codebooks_are_learnt(rng: np.random.Generator) -> None:
+    x, shares = draw(rng, 70_000), list[float]()
+    full = ts.Index("IVF4,PQ4x4", dim=16)
+    full.add(x[:200])
+    for ix, rows, message in [
+        (full, x, "train: expected an empty index"),
+        (ts.Index("IVF16,PQ4x4", dim=16), x[:9], "train: expected at least as many rows as lists, 16"),
+        (ts.Index("IVF16,PQ4x4", dim=16), x[:0], "train: expected at least one row; got 0"),
+        (ts.Index("IVF16,PQ4x4", dim=16), np.where(np.arange(70_000)[:, None] == 69_000, np.nan, x), "; row 69000 has"),
+    ]:
+        with pytest.raises(ts.InvalidArgument, match=message):
+            ix.train(rows, progress=shares.append)
+    assert shares == []
 
 
 @pytest.mark.parametrize("threads", [1, 2])

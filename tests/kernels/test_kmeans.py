@@ -141,7 +141,7 @@ def test_an_iteration_is_a_step_of_the_reference(level: str, rng: np.random.Gene
 # ---- training
 
 
-@pytest.mark.parametrize("k", [3, 100, 520])  # from k-means++, from drawn rows, through codes
+@pytest.mark.parametrize("k", [3, 100, 520])  # from k-means++, from drawn rows, and from these by 1-bit codes
 @pytest.mark.parametrize("spherical", [False, True])
 @pytest.mark.parametrize("hierarchical", [False, True])
 def test_training_depends_on_rows_and_seed_alone(
@@ -210,13 +210,13 @@ def test_parts_of_few_rows(rng: np.random.Generator, n: int, k: int) -> None:
     assert told == sorted(told) and told[-1] == pytest.approx(1.0)
 
 
-def test_other_starts_reach_no_better_place(rng: np.random.Generator) -> None:
+def test_training_by_1_bit_codes_costs_no_more_than_by_whole_products(rng: np.random.Generator) -> None:
     """Lloyd's iterations from drawn rows, by the reference's formulas, reach no better place."""
     x = blobs(rng, 12_000, 300, 16, spread=0.5)
     kmeans = ts.KMeans(600, iterations=5)
     kmeans.train(x)
     flat = x[rng.choice(len(x), 600, replace=False)]
-    for _ in range(11):
+    for _ in range(11):  # more than twice as many
         nearest, _ = assigned(x, flat)
         sums = np.zeros(flat.shape)
         np.add.at(sums, nearest, x)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import tessella as ts
+from tessella import _core
 from tests.fuzz.mutations import join, repaired, split
 from tests.kernels.cases import Floats, rows
 
@@ -88,6 +89,77 @@ def test_results_do_not_depend_on_threads_or_level(rng: np.random.Generator, nam
                 results.add(quantizer.codebooks.tobytes() + quantizer.encode(x).tobytes())
     ts.set_num_threads(before)
     assert len(results) == 1
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int | None]]:
+    """How many threads each kernel was told to take; None for as many as there are by default."""
+    told: dict[str, set[int | None]] = {}
+
+    def counting(name: str) -> Callable[..., Any]:
+        kernel = getattr(_core, name)
+
+        def called(*given: Any, **named: Any) -> Any:
+            told.setdefault(name, set()).add(named.get("threads"))
+            return kernel(*given, **named)
+
+        return called
+
+    for name in ("pq_encode", "pq_rotate", "pq_update"):
+        monkeypatch.setattr(_core, name, counting(name))
+    return told
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_call_takes_the_threads_that_it_is_given(
+    rng: np.random.Generator, counted: dict[str, set[int | None]], name: str
+) -> None:
+    x, results = clustered(rng, 700), set()
+    for threads in (1, 3):
+        counted.clear()
+        quantizer = ts.ProductQuantizer(DIM, **KINDS[name])
+        quantizer.train(x, iterations=2, threads=threads)
+        codes = quantizer.encode(x, threads=threads)
+        results.add(
+            quantizer.codebooks.tobytes() + codes.tobytes() + quantizer.decode(codes, threads=threads).tobytes()
+        )
+        assert {"pq_encode", "pq_update"} <= set(counted) and all(used == {threads} for used in counted.values())
+    assert len(results) == 1
+    counted.clear()
+    quantizer.encode(x)
+    assert counted["pq_encode"] == {ts.get_num_threads()}
+
+
+@pytest.mark.parametrize("spec", ["Flat,PQ4x4", "IVF4,OPRQ4x2x4", "IVF4,APQ4"])
+@pytest.mark.parametrize("trained", [True, False])
+def test_an_index_passes_its_threads_on(
+    rng: np.random.Generator, counted: dict[str, set[int | None]], spec: str, trained: bool
+) -> None:
+    x, made = clustered(rng, 700), []
+    for threads in (1, 3):
+        counted.clear()
+        ix = ts.Index(spec, dim=DIM)
+        if trained:
+            ix.train(x, threads=threads)
+        ix.add(x, threads=threads)
+        assert "pq_encode" in counted and all(used == {threads} for used in counted.values())
+        made.append(ix)
+    np.testing.assert_array_equal(made[0].reconstruct(range(700)), made[1].reconstruct(range(700)))
+
+
+def test_kernels_take_threads(rng: np.random.Generator) -> None:
+    x, books = clustered(rng, 700), rng.standard_normal((3, 8, 16), dtype=np.float32)
+    turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0].astype(np.float32)
+    one, many = (
+        (
+            _core.pq_rotate(x, turn, threads=threads),
+            codes := _core.pq_encode(x, books, np.zeros((3, 16), np.float32), threads=threads),
+            *_core.pq_update(x, codes, 3, 4, threads=threads),
+        )
+        for threads in (1, 5)
+    )
+    for each, other in zip(one, many, strict=True):
+        np.testing.assert_array_equal(each, other)
 
 
 def test_seeds_change_codebooks(rng: np.random.Generator) -> None:
@@ -299,6 +371,10 @@ BAD: list[Mistake] = [
     (lambda: ts.ProductQuantizer(24, 6).train(np.full((3, 24), np.nan)), ts.InvalidArgument, "row 0 has a NaN"),
     (lambda: ts.ProductQuantizer(24, 6).train(np.zeros((3, 24)), iterations=0), ts.InvalidArgument,
      "train: expected iterations >= 1; got 0"),
+    (lambda: ts.ProductQuantizer(24, 6).train(np.zeros((3, 24)), threads=0), ts.InvalidArgument,
+     "train: expected threads >= 1; got 0"),
+    (lambda: trained("8 bits").encode(np.zeros((3, 24)), threads=1.5), ts.UnsupportedType,
+     "encode: expected threads as an int; got float"),
     (lambda: trained("8 bits").encode(np.zeros((3, 23))), ts.InvalidArgument, r"encode: expected x of shape \(n, 24\)"),
     (lambda: trained("8 bits").decode(np.zeros((3, 5), np.uint8)), ts.InvalidArgument,
      r"decode: expected codes of shape \(n, 6\); got \(3, 5\)"),

@@ -235,6 +235,9 @@ def test_calibration_says_how_many_candidates_a_recall_takes(corpus: Corpus) -> 
     assert ix.search(queries, k=20).candidates == 2 * hits.candidates  # for more, more
     given = ix.calibrate(queries, k=10, truth=truth)
     assert given.recalls == ix.calibrate(queries, k=10).recalls
+    assert (given.truth, curve.truth) == ("exact", "exact")  # tokens of 16 bits
+    coarse = made(corpus, tokens="n4").calibrate(queries, k=10)
+    assert coarse.truth == "own best"
     ix._calibration = ts.Calibration(10, 100, (10, 50), (0.5, 0.8))
     with pytest.warns(ts.RecallWarning, match=r"search: recall 0.9 was not reached .* its best is 0.8000"):
         assert ix.search(queries, recall=0.9).candidates == 50

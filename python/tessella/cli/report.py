@@ -63,7 +63,8 @@ def efforts(index: Index) -> list[tuple[str, str]]:
     if index.knob:
         prices = [f"{each} at {index.knob} {curve.effort_for(each)}" for each in RECALLS if curve.reaches(each)]
         best = ", ".join([*prices, best])
-    return [*facts, ("calibration", f"recall@{curve.k} of {curve.queries:,} queries: {best}")]
+    own = ", against the index's own best" if curve.truth == "own best" else ""
+    return [*facts, ("calibration", f"recall@{curve.k} of {curve.queries:,} queries: {best}{own}")]
 
 
 def threads() -> str:
