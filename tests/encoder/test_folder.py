@@ -98,6 +98,15 @@ def test_several_modes_cut_by_the_folder_are_cut_as_one_vector(tmp_path: Path) -
     assert np.array_equal(cut.encode("w1 w2"), cut.encode("w1 w2", dim=64)[:40])
 
 
+def test_steps_that_were_fitted_stay_when_others_are(tmp_path: Path) -> None:
+    encoder = Encoder.load(write_transformer(tmp_path / "m"))
+    encoder.fit_quantizer(["w1 w2", "w3"], dims=[8, 16])
+    first = dict(encoder.scales.steps)
+    encoder.fit_quantizer(["w4", "w5 w6 w7"], dims=[8])
+    assert set(encoder.scales.steps) == {8, 16, 32}
+    assert encoder.scales.step(16) == first[16] and encoder.scales.step(8) != first[8]
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown module": ({"modules": [*MODULES, {"path": "2", "type": "x.CNN"}]}, "got CNN"),
     "no first module": ({"modules": []}, "got nothing"),

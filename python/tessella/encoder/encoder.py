@@ -348,14 +348,14 @@ class Encoder:
         """Fits the step of `dtype="int8"` to a sample of texts, for whole vectors and for those cut to `dims`.
 
         A thousand texts of the kind to come are plenty. The steps are kept with the model: `save` writes them. Until
-        then int8 has a step for unit vectors in general, 8 / (127 sqrt(dim)). Codes made before no longer fit.
-        `options` are those of `encode`.
+        then int8 has a step for unit vectors in general, 8 / (127 sqrt(dim)). Codes made before of these dimensions no
+        longer fit; steps that an earlier call fitted for others stay. `options` are those of `encode`.
         """
         if not len(texts):
             raise InvalidArgument("fit_quantizer: expected texts; got none")
         wanted = (self.dim, *dims)
         samples = {each: self.encode(texts, dim=each, dtype="float32", **options) for each in wanted}
-        self.scales = Scales.fit(samples)
+        self.scales = self.scales.joined(Scales.fit(samples))
 
     def embed(self, texts: Sequence[str], *, prompt: str | None = None, dim: int | None = None) -> torch.Tensor:
         """Vectors as a torch tensor that carries gradients: one pass over all the texts together, for training."""
