@@ -48,6 +48,8 @@ CHECKED: dict[str, tuple[losses.Loss, dict[str, Any]]] = {
     "Triplet, euclidean": (losses.Triplet(3.0, distance="euclidean", over="hardest"), triple()),
     "LEAF": (losses.LEAF(), {"query": made(N, D), "teacher": made(N, D)}),
     "Stella": (losses.Stella(), {"query": made(N, D), "teacher": made(N, D)}),
+    "Matryoshka of Stella": (losses.Matryoshka(losses.Stella(), (8, 4, 2)), {
+        "query": made(N, D), "teacher": made(N, D)}),
     "ScoreDistillation": (losses.ScoreDistillation(), {**triple(), "score": made(N, 1 + K)}),
     "MarginMSE": (losses.MarginMSE(), {**triple(), "score": made(N, 1 + K)}),
     "Sum": (InfoNCE() + 0.5 * (losses.SpreadOut() + 2.0 * losses.SpreadOut("query")), triple()),
@@ -231,6 +233,25 @@ def test_stella_at_a_batch_whose_pairs_of_pairs_would_not_fit() -> None:
     value = losses.Stella()(query, torch.randn(512, 16))
     value.backward()
     assert math.isfinite(value.item()) and (query.grad != 0).any()
+
+
+def test_stella_on_prefixes_is_the_mean_of_their_similarity_terms() -> None:
+    """As in Jasper: prefixes of the student against the whole teacher, whose vectors are not cut; one cosine term."""
+    query, teacher = made(N, D), made(N, D)
+    cosine = losses.Stella(similarity=0, order=0)(query, teacher)
+    parts = [losses.Stella(cosine=0)(query[:, :m], teacher) for m in (2, 4, D)]
+    found = losses.Matryoshka(losses.Stella(), (D, 4, 2))(query, teacher)
+    assert found.item() == pytest.approx(float(cosine + sum(parts) / 3), rel=1e-12)
+    found = losses.Matryoshka(losses.Stella(), (D, 4, 2), weights=(2, 1, 1))(query, teacher)
+    assert found.item() == pytest.approx(float(cosine + (parts[0] + parts[1] + 2 * parts[2]) / 4), rel=1e-12)
+    columns = {"query": query, "positive": made(N, D), "teacher": teacher}
+    both = losses.Matryoshka(0.5 * losses.Stella() + losses.SpreadOut(), (4, 2))(**columns)
+    spread = losses.Matryoshka(losses.SpreadOut(), (4, 2))(**columns)
+    assert both.item() == pytest.approx(float(0.5 * (cosine + sum(parts[:2]) / 2) + spread), rel=1e-12)
+    with pytest.raises(InvalidArgument, match="Stella: expected dims within those of the embeddings; got 9 of 8"):
+        losses.Matryoshka(losses.Stella(), (9, 4))(query, teacher)
+    with pytest.raises(InvalidArgument, match="expected a loss without dims"):
+        losses.Matryoshka(losses.Stella(dims=(4,)), (2,))
 
 
 def test_stella_of_another_width_lacks_the_cosine() -> None:
