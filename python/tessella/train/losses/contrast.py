@@ -132,7 +132,9 @@ class SimCSE(InfoNCE):
 
     | column | shape | |
     | --- | --- | --- |
-    | query, positive | (n, d) | the same texts, embedded twice; name the column `text` twice in the data |
+    | query, positive | (n, d) | the same texts, embedded twice |
+
+    The data has the texts in both columns: `{"query": texts, "positive": texts}`.
 
     Requirements: a model with dropout, in training mode: passes that are equal teach nothing and are refused.
 
