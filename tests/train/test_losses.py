@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra `
 
 from torch.nn.functional import cosine_similarity, normalize  # noqa: E402
 
+from tessella.encoder.scales import default_step, quantize  # noqa: E402
 from tessella.errors import InvalidArgument  # noqa: E402
 from tessella.train import losses  # noqa: E402
 from tessella.train.losses import InfoNCE  # noqa: E402
@@ -295,6 +296,80 @@ def test_int8_rounds_within_a_range_that_is_kept() -> None:
     assert outside.any() and torch.equal(gradient == 0, outside)
     with pytest.raises(InvalidArgument, match="expected a range"):
         losses.QuantizationAware(InfoNCE(), "int8").eval()(x, x)
+
+
+class Seen(InfoNCE):
+    """Keeps the columns that it was called with."""
+
+    def value(self, *given: Tensor, **columns: Tensor) -> Tensor:
+        self.seen = columns
+        return super().value(*given, **columns)
+
+    def columns(self) -> dict[str, bool]:
+        return InfoNCE().columns()
+
+
+@pytest.mark.parametrize("step", ["encoder", 0.005])
+def test_int8_by_a_step_is_what_an_encoder_stores(step: Any) -> None:
+    """Code for code, those that are clipped included; of a prefix the step of its own length."""
+    x = torch.randn(200, D)
+    x[0] = torch.eye(D)[0] * 3
+    for m in (D, 4):
+        seen = Seen()
+        loss = losses.QuantizationAware(seen, "int8", step=step)
+        loss(x[:, :m], x[:, :m].roll(1, 0))
+        width = default_step(m) if step == "encoder" else step
+        codes = quantize(normalize(x[:, :m], dim=1).numpy(), width)
+        assert torch.equal(seen.seen["query"], torch.from_numpy(codes).float() * width)
+        assert abs(codes).max() == 127 or step == "encoder"
+    assert not list(loss.buffers())
+
+
+STRAIGHT_THROUGH = {"by a step": {"step": 0.005}, "by the encoder's step": {"step": "encoder"}, "by ranges": {}}
+
+
+def quantised(options: dict[str, Any], loss: losses.Loss, x: Tensor) -> losses.QuantizationAware:
+    """In evaluation mode, with ranges that x does not all fit into."""
+    made_loss = losses.QuantizationAware(loss, "int8", **options)
+    if made_loss.range is not None:
+        made_loss.range.update(0.8 * normalize(x, dim=1))
+    return made_loss.eval()
+
+
+@pytest.mark.parametrize("name", STRAIGHT_THROUGH)
+def test_int8_in_the_forward_pass_straight_through_in_the_other(name: str) -> None:
+    """The gradient is that of the loss at the codes, through the normalisation, zero where a code was clipped."""
+    query, positive = made(N, D).requires_grad_(), made(N, D)
+    loss = quantised(STRAIGHT_THROUGH[name], Seen(), query.detach())
+    (found,) = torch.autograd.grad(loss(query, positive), query)
+    codes = loss.loss.seen["query"].detach().requires_grad_()
+    (of_codes,) = torch.autograd.grad(InfoNCE()(codes, loss.loss.seen["positive"].detach()), codes)
+    unit = normalize(query, dim=1)
+    most = 127 * (default_step(D) if loss.step == "encoder" else loss.step or 0)
+    low, high = (-most, most) if loss.range is None else (loss.range.low, loss.range.high)
+    clipped = (unit < low) | (unit > high)
+    (through,) = torch.autograd.grad(unit, query, of_codes.masked_fill(clipped, 0))
+    assert torch.allclose(found, through)
+    assert clipped.any() or name == "by the encoder's step"
+
+
+@pytest.mark.parametrize(("kind", "options"), [("binary", {}), *(("int8", each) for each in STRAIGHT_THROUGH.values())])
+def test_gradient_of_the_side_that_stays_in_float(kind: str, options: dict[str, Any]) -> None:
+    """There the loss has a derivative: the codes of the other side are constants to it."""
+    query, positive = made(N, D).requires_grad_(), made(N, D)
+    loss = losses.QuantizationAware(InfoNCE(0.5), kind, sides=("positive",), **options)
+    if loss.range is not None:
+        loss.range.update(normalize(positive, dim=1))
+    loss.eval()
+    assert torch.autograd.gradcheck(lambda x: loss(x, positive), [query], fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"), [("int8", 0), ("int8", "other"), ("int8", math.inf), ("int8", True), ("binary", 0.1)]
+)
+def test_steps_that_are_none_are_refused(kind: str, step: Any) -> None:
+    with pytest.raises(InvalidArgument, match="expected step as 'encoder' or a number above 0, with int8; got"):
+        losses.QuantizationAware(InfoNCE(), kind, step=step)
 
 
 def test_leaf_is_matryoshka_free_and_plain() -> None:
