@@ -372,6 +372,32 @@ def test_steps_that_are_none_are_refused(kind: str, step: Any) -> None:
         losses.QuantizationAware(InfoNCE(), kind, step=step)
 
 
+PULLED: dict[str, Any] = {
+    "Matryoshka2D": lambda weight: losses.Matryoshka2D(InfoNCE(0.5), (4, 2), kl_weight=weight),
+    "Starbucks, scores": lambda weight: losses.Starbucks(
+        InfoNCE(0.5, normalized=False), ((1, 2), (3, 4)), kl="scores", kl_weight=weight
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PULLED)
+def test_gradient_of_the_layers_that_a_divergence_pulls(name: str) -> None:
+    """Of the lower layers, which it pulls; to it the last one is a constant, and learns from the task alone."""
+    lower = [made(N, LAYERS - 1, D).requires_grad_() for _ in range(2)]
+    last = [made(N, 1, D).requires_grad_() for _ in range(2)]
+
+    def value(*layers: Tensor, weight: float = 2.0) -> Tensor:
+        below, top = layers[:2], layers[2:]
+        query, positive = (torch.cat(each, dim=1) for each in zip(below, top, strict=True))
+        return PULLED[name](weight)(query=query, positive=positive)  # made anew: the same draw each time
+
+    constant = [each.detach() for each in last]
+    assert torch.autograd.gradcheck(lambda *below: value(*below, *constant), lower, fast_mode=True)
+    pulled, free = (torch.autograd.grad(value(*lower, *last, weight=each), [*lower, *last]) for each in (2.0, 0.0))
+    assert not torch.allclose(torch.stack(pulled[:2]), torch.stack(free[:2]))
+    assert torch.allclose(torch.stack(pulled[2:]), torch.stack(free[2:]))
+
+
 def test_leaf_is_matryoshka_free_and_plain() -> None:
     query, teacher = made(N, D), made(N, D)
     assert float(losses.LEAF()(query, teacher)) == pytest.approx(
