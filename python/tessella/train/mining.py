@@ -213,7 +213,7 @@ def _lowest(index: ts.Index, vectors: Floats, own: list[Rows]) -> Floats:
     elif index.metric == "ip":
         scores = np.einsum("ij,ij->i", queries, documents)
     else:
-        scores = np.einsum("ij,ij->i", _unit(queries), _unit(documents))
+        scores = np.einsum("ij,ij->i", unit(queries), unit(documents))
     starts = np.cumsum([0, *lengths[:-1]])
     return np.asarray(np.minimum.reduceat(scores, starts), np.float32)
 
@@ -228,7 +228,8 @@ def _nothing(n: int, take: int, index: ts.Index) -> Mined:
     return Mined(np.full((n, take), -1, np.int64), np.full((n, take), -np.inf * _sign(index), np.float32))
 
 
-def _unit(x: npt.NDArray[Any]) -> Floats:
+def unit(x: npt.NDArray[Any]) -> Floats:
+    """Rows of length one; zeros stay."""
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30), np.float32)
 
 
