@@ -56,7 +56,24 @@ def test_eval_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.split()[:2] == ["minilm", "1.0000"] for line in printed.splitlines())
 
 
+def test_eval_of_pairs_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"a": TEXTS[0], "b": "a program to edit pictures", "score": 4},
+        {"a": TEXTS[1], "b": "a game for two on the computer", "score": 3},
+        {"a": TEXTS[2], "b": "the weather of tomorrow", "score": 0},
+    ]
+    Path("sts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["eval", "sts.jsonl", "--model", "minilm"]) == 0
+    printed = capsys.readouterr().out
+    assert "sts: 3 pairs" in printed and "spearman less that of TF-IDF" in printed
+    names = [line.split()[0] for line in printed.splitlines() if "0." in line or "1." in line]
+    assert names == ["TF-IDF", "bag", "minilm"]
+    assert any(line.split()[:2] == ["minilm", "1.0000"] for line in printed.splitlines())
+
+
 WRONG = {
+    "pairs": (["eval", "t.txt"], "line 1 of t.txt has no a, b and score"),
+    "measures of pairs": (["eval", "t.txt", "--measure", "mrr@10"], "measures for retrieval only; t.txt holds pairs"),
     "kind": (["encode", "x.docx", "y.npy"], "one of the kinds .txt, .jsonl, .parquet; got x.docx"),
     "nowhere": (["encode", "none.txt", "y.npy"], "expected none.txt to be a file"),
     "column": (["encode", "t.parquet", "y.npy"], "expected a column of t.parquet (short); got 'text'"),
