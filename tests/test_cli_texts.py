@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import tessella as ts
-from tessella.cli import main
+from tessella.cli import demo, main
 
+SAMPLE = Path(__file__).resolve().parents[1] / "examples" / "data"
 TEXTS = ["a photo editor", "plays chess against the computer", "draws graphs of functions", "sends mail"]
 
 
@@ -69,6 +70,18 @@ def test_eval_of_pairs_prints_a_table(capsys: pytest.CaptureFixture[str]) -> Non
     names = [line.split()[0] for line in printed.splitlines() if "0." in line or "1." in line]
     assert names == ["TF-IDF", "bag", "minilm"]
     assert any(line.split()[:2] == ["minilm", "1.0000"] for line in printed.splitlines())
+
+
+def test_the_demo_answers_a_query_of_ones_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands behind the sample's queries, encoded by the model that made the sample's vectors."""
+    for name in ("show_filter", "compare", "show_file", "draw"):  # what test_cli.py sees to
+        monkeypatch.setattr(demo, name, lambda *_: None)
+    assert main(["demo", "--data", str(SAMPLE), "--query", "play chess", "--query", "read mail"]) == 0
+    *_, chess, mail = capsys.readouterr().out.split("“")
+    assert chess.startswith("play chess”") and chess.lower().count("chess") > 4
+    assert mail.startswith("read mail”") and "mail" in mail.removeprefix("read mail”").lower()
 
 
 WRONG = {
