@@ -1,10 +1,11 @@
 """InfoNCE beside torch: `python -m bench.contrast`, by a Python that has torch.
 
 Forward and backward of the mean InfoNCE of n unit queries and documents at temperature 0.05: torch's product and
-cross-entropy, and ours as `tessella.train` has it, plain, with a mask of documents' ids, and with five Matryoshka
-prefixes. Each way of doing it takes turns within a round, and medians are compared. Memory is what the process grows by
-at its peak, a process for each. The gradients' largest difference from those of float64, of their largest entry, stands
-beside them.
+cross-entropy, and our kernels as `tessella.train` calls them, plain, with a mask of documents' ids, and with five
+Matryoshka prefixes. Then the loss that users call, `losses.InfoNCE`, value and gradient with its normalisation, in the
+same three ways, beside torch's with torch's. Each way of doing it takes turns within a round, and medians are compared.
+Memory is what the process grows by at its peak, a process for each. The gradients' largest difference from those of
+float64, of their largest entry, stands beside them.
 """
 
 from __future__ import annotations
@@ -38,15 +39,42 @@ def pairs(n: int, d: int) -> tuple[Floats, Floats]:
     return x / np.linalg.norm(x, axis=1, keepdims=True), y / np.linalg.norm(y, axis=1, keepdims=True)
 
 
-def theirs(x: Floats, y: Floats, threads: int) -> Work:
+def theirs(x: Floats, y: Floats, threads: int, cosine: bool = False) -> Work:
+    import torch
+    from torch.nn.functional import cross_entropy, normalize
+
+    labels = torch.arange(len(x))
+
+    def loss(q: Any, k: Any) -> Any:
+        rows, columns = (normalize(q, dim=1), normalize(k, dim=1)) if cosine else (q, k)
+        return cross_entropy(rows @ columns.T / TEMPERATURE, labels)
+
+    return differentiated(loss, x, y, threads)
+
+
+def shipped(x: Floats, y: Floats, threads: int, dims: tuple[int, ...] = (), masked: bool = False) -> Work:
+    """The loss as a training step calls it: lengths, checks and the positive's own logit are part of the time."""
     import torch
 
+    from tessella.train.losses import InfoNCE, Matryoshka
+
+    loss = Matryoshka(InfoNCE(TEMPERATURE), dims) if dims else InfoNCE(TEMPERATURE)
+    ids = {"positive_id": torch.arange(len(x)) // 2} if masked else {}
+    return differentiated(lambda q, k: loss(query=q, positive=k, **ids), x, y, threads)
+
+
+def differentiated(loss: Callable[[Any, Any], Any], x: Floats, y: Floats, threads: int) -> Work:
+    """Value and gradients of a loss of torch tensors."""
+    import torch
+
+    import tessella
+
     torch.set_num_threads(threads)
-    labels = torch.arange(len(x))
+    tessella.set_num_threads(threads)
 
     def work() -> tuple[Any, Any]:
         q, k = (torch.from_numpy(each).requires_grad_() for each in (x, y))
-        torch.nn.functional.cross_entropy(q @ k.T / TEMPERATURE, labels).backward()
+        loss(q, k).backward()
         assert q.grad is not None and k.grad is not None
         return q.grad.numpy(), k.grad.numpy()
 
@@ -94,14 +122,31 @@ def exact(x: Floats, y: Floats) -> tuple[Any, Any]:
     return of_rows / (TEMPERATURE * len(a)), of_columns / (TEMPERATURE * len(a))
 
 
+def through_length(gradient: Any, x: Floats) -> Any:
+    """The gradient of unit rows that are normalised first: what lies along a row is gone."""
+    rows = x.astype(np.float64)
+    return gradient - (gradient * rows).sum(axis=1, keepdims=True) * rows
+
+
 def ways(x: Floats, y: Floats, threads: int) -> dict[str, Work]:
     d = x.shape[1]
+    fifths = (d // 12, d // 6, d // 3, d // 2, d)
     return {
         "torch": theirs(x, y, threads),
         "tessella": ours(x, y, threads),
         "tessella, ids": ours(x, y, threads, masked=True),
-        "tessella, 5 dims": ours(x, y, threads, dims=(d // 12, d // 6, d // 3, d // 2, d)),
+        "tessella, 5 dims": ours(x, y, threads, dims=fifths),
+        "torch, cosine": theirs(x, y, threads, cosine=True),
+        "InfoNCE": shipped(x, y, threads),
+        "InfoNCE, ids": shipped(x, y, threads, masked=True),
+        "InfoNCE, 5 dims": shipped(x, y, threads, dims=fifths),
     }
+
+
+def beside(way: str) -> tuple[str, str]:
+    """What a way is compared with: torch's of the same normalisation, and our own without masks and prefixes."""
+    own = way.partition(",")[0]
+    return ("torch, cosine" if own == "InfoNCE" or way == "torch, cosine" else "torch"), way if own == "torch" else own
 
 
 def grown_mb(way: str, n: int, d: int, threads: int) -> float:
@@ -145,16 +190,21 @@ def main() -> None:
     work = ways(*pairs(chosen.n, chosen.d), chosen.threads)
     seconds: dict[str, list[float]] = {way: [] for way in work}
     with pinned_isa(level):
-        found = {way: work[way]() for way in ("torch", "tessella")}  # and warm
+        found = {way: work[way]() for way in ("torch", "tessella", "torch, cosine", "InfoNCE")}  # and warm
         for _ in range(chosen.rounds):
             for way, call in work.items():
                 start = time.perf_counter()
                 call()
                 seconds[way].append(time.perf_counter() - start)
-    wanted = exact(*pairs(chosen.n, chosen.d))
+    x, y = pairs(chosen.n, chosen.d)
+    of_rows, of_columns = exact(x, y)
+    cosine = through_length(of_rows, x), through_length(of_columns, y)
     print(f"{machine.cpu_model()}, level {level}; {chosen.n} x {chosen.d}, {chosen.threads} threads")
     for way, times in seconds.items():
+        torch_way, plain_way = beside(way)
+        wanted = cosine if torch_way == "torch, cosine" else (of_rows, of_columns)
         difference = off(found[way], wanted) if way in found else None
+        median = statistics.median(times)
         row = {
             **machine.stamp(),
             "level": level,
@@ -164,17 +214,19 @@ def main() -> None:
             "n": chosen.n,
             "d": chosen.d,
             "way": way,
-            "seconds": round(statistics.median(times), 4),
+            "seconds": round(median, 4),
             "seconds_low": round(min(times), 4),
             "seconds_high": round(max(times), 4),
-            "of_torch": round(statistics.median(times) / statistics.median(seconds["torch"]), 3),
+            "beside": torch_way,
+            "of_torch": round(median / statistics.median(seconds[torch_way]), 3),
+            "of_plain": round(median / statistics.median(seconds[plain_way]), 3),
             "grown_mb": round(grown_mb(way, chosen.n, chosen.d, chosen.threads), 1),
             "gradient_off": difference,
         }
         print(
             f"{way:18}{row['seconds']:8.3f} s ({row['seconds_low']:.3f} to {row['seconds_high']:.3f})"
-            f"  x{row['of_torch']:.2f} of torch  +{row['grown_mb']:.0f} MB"
-            + ("" if difference is None else f"  gradients within {difference:.1e}"),
+            f"  x{row['of_torch']:.2f} of {torch_way}, x{row['of_plain']:.2f} of {plain_way}"
+            f"  +{row['grown_mb']:.0f} MB" + ("" if difference is None else f"  gradients within {difference:.1e}"),
             flush=True,
         )
         if chosen.save:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import tessella as ts
-from tessella.cli import main
+from tessella.cli import demo, main
 
+SAMPLE = Path(__file__).resolve().parents[1] / "examples" / "data"
 TEXTS = ["a photo editor", "plays chess against the computer", "draws graphs of functions", "sends mail"]
 
 
@@ -56,7 +57,36 @@ def test_eval_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.split()[:2] == ["minilm", "1.0000"] for line in printed.splitlines())
 
 
+def test_eval_of_pairs_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"a": TEXTS[0], "b": "a program to edit pictures", "score": 4},
+        {"a": TEXTS[1], "b": "a game for two on the computer", "score": 3},
+        {"a": TEXTS[2], "b": "the weather of tomorrow", "score": 0},
+    ]
+    Path("sts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["eval", "sts.jsonl", "--model", "minilm"]) == 0
+    printed = capsys.readouterr().out
+    assert "sts: 3 pairs" in printed and "spearman less that of TF-IDF" in printed
+    names = [line.split()[0] for line in printed.splitlines() if "0." in line or "1." in line]
+    assert names == ["TF-IDF", "bag", "minilm"]
+    assert any(line.split()[:2] == ["minilm", "1.0000"] for line in printed.splitlines())
+
+
+def test_the_demo_answers_a_query_of_ones_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands behind the sample's queries, encoded by the model that made the sample's vectors."""
+    for name in ("show_filter", "compare", "show_file", "draw"):  # what test_cli.py sees to
+        monkeypatch.setattr(demo, name, lambda *_: None)
+    assert main(["demo", "--data", str(SAMPLE), "--query", "play chess", "--query", "read mail"]) == 0
+    *_, chess, mail = capsys.readouterr().out.split("“")
+    assert chess.startswith("play chess”") and chess.lower().count("chess") > 4
+    assert mail.startswith("read mail”") and "mail" in mail.removeprefix("read mail”").lower()
+
+
 WRONG = {
+    "pairs": (["eval", "t.txt"], "line 1 of t.txt has no a, b and score"),
+    "measures of pairs": (["eval", "t.txt", "--measure", "mrr@10"], "measures for retrieval only; t.txt holds pairs"),
     "kind": (["encode", "x.docx", "y.npy"], "one of the kinds .txt, .jsonl, .parquet; got x.docx"),
     "nowhere": (["encode", "none.txt", "y.npy"], "expected none.txt to be a file"),
     "column": (["encode", "t.parquet", "y.npy"], "expected a column of t.parquet (short); got 'text'"),

@@ -178,9 +178,9 @@ def compared(found: dict[str, list[dict[str, Scores]]]) -> list[dict[str, Any]]:
         seeds = [float(each[figure].mean()) for each in found[name]]
         lines.append(
             {
-                "compared": f"{name}, {figure}", "with": f"{other}, {its}", "ndcg_at_10": round(float(ours.mean()), 4),
-                "against": round(float(theirs.mean()), 4), "lowest_seed": round(min(seeds), 4),
-                "highest_seed": round(max(seeds), 4), "p": round(p_value(ours, theirs), 4),
+                "compared": f"{name}, {figure}", "with": f"{other}, {its}", "ndcg_at_10": float(ours.mean()),
+                "against": float(theirs.mean()), "lowest_seed": min(seeds), "highest_seed": max(seeds),
+                "p": p_value(ours, theirs),
             }
         )  # fmt: skip
     return lines
@@ -211,8 +211,10 @@ def write(report: list[dict[str, Any]], lines: list[dict[str, Any]], settings: a
         "level": machine.cpu_level(), "threads": 1, "dataset": settings.dataset,
         **{name: getattr(settings, name) for name in names},
     }  # fmt: skip
+    # rounded here and no sooner, or the tables would round a second time
+    tests = [{name: round(x, 4) if isinstance(x, float) else x for name, x in row.items()} for row in lines]
     with (HISTORY / f"{now.date()}-train.jsonl").open("a") as file:
-        file.writelines(json.dumps({**facts, **row}) + "\n" for row in [*report, *lines])
+        file.writelines(json.dumps({**facts, **row}) + "\n" for row in [*report, *tests])
 
 
 if __name__ == "__main__":

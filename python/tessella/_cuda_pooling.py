@@ -95,12 +95,7 @@ def _segments(torch: Any, states: Any, counted: Any, cu_seqlens: Any, spans: Any
         rows = torch.arange(len(states) + 1, device=where) * states.shape[1]
     else:
         rows = torch.as_tensor(cu_seqlens, device=where).to(torch.int64)
-    first, end = rows[:-1], rows[1:]
-    if counted is not None and cu_seqlens is None and states.shape[1] > 0:
-        some, t = counted.any(dim=1), states.shape[1]
-        last = rows[1:] - counted.flip(1).to(torch.uint8).argmax(dim=1)
-        first, end = rows[:-1] + counted.to(torch.uint8).argmax(dim=1), torch.where(some, last, rows[1:] - t)
-        first = torch.where(some, first, rows[:-1])
+    first, end = (rows[:-1], rows[1:]) if counted is None else _runs(torch, counted, rows)
     begin = first if skip is None else torch.minimum(first + torch.as_tensor(skip, device=where), end)
     if spans is None:
         return torch.stack([first, begin, end], dim=1).contiguous()
@@ -109,3 +104,13 @@ def _segments(torch: Any, states: Any, counted: Any, cu_seqlens: Any, spans: Any
     which, start, stop = table.unbind(1)
     low, high = rows[which] + start, rows[which] + stop
     return torch.stack([low, torch.minimum(torch.maximum(begin[which], low), high), high], dim=1).contiguous()
+
+
+def _runs(torch: Any, counted: Any, rows: Any) -> tuple[Any, Any]:
+    """From the first token of each row that counts to behind the last; both the row's start where none does."""
+    upto = counted.reshape(-1).cumsum(0)  # tokens that count, each token included
+    before = torch.nn.functional.pad(upto, (1, 0))[rows]
+    low, high = before[:-1], before[1:]
+    some, starts = high > low, rows[:-1]
+    first, last = torch.searchsorted(upto, low + 1), torch.searchsorted(upto, high)
+    return torch.where(some, first, starts), torch.where(some, last + 1, starts)

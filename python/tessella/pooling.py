@@ -61,7 +61,8 @@ def pool(
         rounded up) uint8. A text without tokens gives zeros.
 
     A torch tensor that asks for a gradient gets one, through the custom operator of `tessella.pooling_op`; the result
-    is then float32. In CUDA memory everything is a tensor there, spans (k, 3).
+    is then float32. Under `torch.compile` and `torch.export` every dtype is one operator. In CUDA memory everything is
+    a tensor there, spans (k, 3).
 
     Cost: one reading of the tokens that count; padding is not read.
 
@@ -74,14 +75,16 @@ def pool(
 
     See also: docs/concepts/pooling.md.
     """
-    if _asks_for_gradient(hidden):
+    if is_torch(hidden) and ((asked := _asks_for_gradient(hidden)) or _is_compiled()):
         from tessella import pooling_op
 
-        _check_differentiable(dtype)
-        return pooling_op.pool(
-            hidden, mask, mode=mode, normalize=normalize, dim=dim, cu_seqlens=cu_seqlens, spans=spans,
-            instruction_lengths=instruction_lengths, dense=dense,
-        )  # fmt: skip
+        given = {"mode": mode, "normalize": normalize, "dim": dim, "cu_seqlens": cu_seqlens, "spans": spans}
+        given |= {"instruction_lengths": instruction_lengths, "dense": dense}
+        if dtype == "float32":
+            return pooling_op.pool(hidden, mask, **given)
+        if asked:
+            raise InvalidArgument(f"pool: expected dtype 'float32' where a gradient is asked for; got {dtype!r}")
+        return pooling_op.quantized(hidden, mask, dtype=dtype, scale=scale, threads=threads, **given)
     modes = mode_list(mode)
     if is_torch(hidden) and hidden.device.type == "cuda":
         from tessella import _cuda_pooling
@@ -263,12 +266,8 @@ def _scale(scale: Any, width: int, dtype: str) -> npt.NDArray[np.float32]:
 
 
 def _asks_for_gradient(hidden: Any) -> bool:
-    if not is_torch(hidden):
-        return False
-    torch = sys.modules["torch"]
-    return bool(torch.compiler.is_compiling() or (hidden.requires_grad and torch.is_grad_enabled()))
+    return bool(hidden.requires_grad and sys.modules["torch"].is_grad_enabled())
 
 
-def _check_differentiable(dtype: str) -> None:
-    if dtype != "float32":
-        raise InvalidArgument(f"pool: expected dtype 'float32' where a gradient is asked for; got {dtype!r}")
+def _is_compiled() -> bool:
+    return bool(sys.modules["torch"].compiler.is_compiling())

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tessella.encoder import Encoder
@@ -65,6 +66,45 @@ def test_a_plain_folder_is_pooled_by_its_architecture(tmp_path: Path) -> None:
     assert describe(tmp_path).pooling.modes == ("mean",)
     write_json(tmp_path / "config.json", {"architectures": ["Qwen3ForCausalLM"]})
     assert describe(tmp_path).pooling.modes == ("lasttoken",)
+    write_json(tmp_path / "config.json", {"architectures": ["Qwen3ForCausalLM"], "is_causal": False})
+    assert describe(tmp_path).pooling.modes == ("mean",)
+
+
+def test_a_folder_may_say_where_its_vectors_are_cut(tmp_path: Path) -> None:
+    """What its `truncate_dim` keeps has length 1, as any prefix; another `dim` may still be asked for."""
+    write_transformer(tmp_path / "m")
+    modules = [*MODULES, {"path": "2_Normalize", "type": OLD + "Normalize"}]
+    whole = Encoder.load(folder(tmp_path / "m", modules))
+    texts = ["w1 w2 w3", "w4"]
+    cut = Encoder.load(folder(tmp_path / "m", modules, config_sentence_transformers={"truncate_dim": 8}))
+    assert (cut.dim, cut.full_dim, whole.dim) == (8, 32, 32)
+    for options in ({}, {"dtype": "binary"}, {"dtype": "int8"}):
+        assert np.array_equal(cut.encode(texts, **options), whole.encode(texts, dim=8, **options))
+    assert np.array_equal(cut.encode(texts, dim=32), whole.encode(texts))
+    assert np.array_equal(cut.encode_chunks(texts).embeddings, whole.encode_chunks(texts, dim=8).embeddings)
+    cut.save(tmp_path / "saved")
+    assert np.array_equal(Encoder.load(tmp_path / "saved").encode(texts), cut.encode(texts))
+    with pytest.raises(InvalidArgument, match="expected dim up to 32; got 33"):
+        cut.encode(texts, dim=33)
+    wide = Encoder.load(folder(tmp_path / "m", modules, config_sentence_transformers={"truncate_dim": 99}))
+    assert wide.dim == 32
+
+
+def test_several_modes_cut_by_the_folder_are_cut_as_one_vector(tmp_path: Path) -> None:
+    write_transformer(tmp_path / "m")
+    settings = {"truncate_dim": 40}
+    modes = {"pooling_mode": ["cls", "mean"]}
+    cut = Encoder.load(folder(tmp_path / "m", pooling=modes, config_sentence_transformers=settings))
+    assert np.array_equal(cut.encode("w1 w2"), cut.encode("w1 w2", dim=64)[:40])
+
+
+def test_steps_that_were_fitted_stay_when_others_are(tmp_path: Path) -> None:
+    encoder = Encoder.load(write_transformer(tmp_path / "m"))
+    encoder.fit_quantizer(["w1 w2", "w3"], dims=[8, 16])
+    first = dict(encoder.scales.steps)
+    encoder.fit_quantizer(["w4", "w5 w6 w7"], dims=[8])
+    assert set(encoder.scales.steps) == {8, 16, 32}
+    assert encoder.scales.step(16) == first[16] and encoder.scales.step(8) != first[8]
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -75,6 +115,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a path that leads out": ({"modules": [{"type": "Transformer", "path": "../other"}]}, "lies outside it"),
     "modules that are no list": ({"modules": {"a": 1}}, "holds a dict"),
     "unknown mode": ({"pooling": {"pooling_mode": "median"}}, "got 'median'"),
+    "a cut": ({"config_sentence_transformers": {"truncate_dim": 0}}, "truncate_dim of .* of at least 1; got 0"),
     "steps": ({"tessella": {"int8_steps": {"384": -1}}}, "steps of int8 above 0"),
 }
 

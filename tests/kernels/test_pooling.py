@@ -269,6 +269,63 @@ def test_compiled_and_exported(rng: np.random.Generator, torch: Any) -> None:
     assert torch.equal(got, hidden.grad)
 
 
+DTYPES = ("float32", "float16", "int8", "binary")
+
+
+def whole_graph(dtype: str, torch: Any) -> Any:
+    """A model that ends in `ts.pool`, and what it is called with: flat rows, a projection, Matryoshka."""
+
+    class Model(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(20, 12)
+
+        def forward(self, hidden: Any, starts: Any) -> Any:
+            dense = (self.linear.weight, self.linear.bias)
+            scale = self.linear.bias.detach().abs() + 100
+            return ts.pool(
+                hidden * 2, mode=["mean", "last"], cu_seqlens=starts, dense=dense, dim=11, dtype=dtype,
+                scale=scale[:11],
+            )  # fmt: skip
+
+    torch.manual_seed(0)
+    return Model(), (torch.randn(13, 10), torch.tensor([0, 4, 4, 13]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_compiles_and_exports_as_one_graph(dtype: str, torch: Any) -> None:
+    model, given = whole_graph(dtype, torch)
+    eager = model(*given)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)(*given)
+    program = torch.export.export(model, given)
+    for found in (compiled, program.module()(*given)):
+        assert found.dtype == eager.dtype
+        if dtype == "float32":  # the projection is torch's there
+            assert torch.allclose(found, eager, atol=1e-6)
+        else:
+            assert torch.equal(found, eager)
+    wanted = "tessella.pool.default" if dtype == "float32" else "tessella.pool_quantized.default"
+    assert wanted in {str(node.target) for node in program.graph.nodes}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_padded_states_compile_with_options_as_they_are(dtype: str, torch: Any) -> None:
+    """`ts.pool` itself, its defaults and numbers for scale and instructions."""
+    hidden, mask = torch.randn(3, 5, 8), torch.ones(3, 5)
+    pool = torch.compile(ts.pool, backend="aot_eager", fullgraph=True)
+    for more in ({}, {"instruction_lengths": 2, "scale": 50.0, "normalize": False, "mode": "cls"}):
+        assert torch.allclose(pool(hidden, mask, dtype=dtype, **more), ts.pool(hidden, mask, dtype=dtype, **more))
+
+
+def test_compiled_calls_refuse_what_eager_ones_do(torch: Any) -> None:
+    pool = torch.compile(ts.pool, backend="aot_eager")
+    for error, options in (("dtype 'float32', 'float16'", {"dtype": "int4"}), ("dim from 1 to 3", {"dim": 4})):
+        with pytest.raises(ts.InvalidArgument, match=f"pool: expected {error}"):
+            pool(torch.ones(1, 2, 3), dtype=options.pop("dtype", "int8"), **options)
+    with pytest.raises(ts.InvalidArgument, match="expected dtype 'float32' where a gradient is asked for; got 'int8'"):
+        pool(torch.ones(1, 2, 3, requires_grad=True), dtype="int8")
+
+
 def test_gradients_are_of_float32_results(rng: np.random.Generator, torch: Any) -> None:
     hidden = torch.ones(1, 2, 3, requires_grad=True)
     with pytest.raises(ts.InvalidArgument, match="expected dtype 'float32' where a gradient is asked for; got 'int8'"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import numpy as np
 import pytest
 
+import tessella as ts
 from tests.device.pooling_cases import DTYPES, MODES, Array, Case, GradientCase, check, check_gradient, small_cases
 from tests.simt.emulator import TYPES, Emulator
 
@@ -97,3 +101,41 @@ def test_columns_of_a_gradient(emulator: Runner) -> None:
         return parts[0] + parts[1] + parts[2]
 
     check_gradient(GradientCase(4, 9, 50, MODES), joined)
+
+
+LENGTHS = [7, 1, 5, 4, 0, 6]
+LONGEST = max(LENGTHS)
+
+
+def masked(*, flat: bool, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
+    """States, a mask whose rows begin and end with tokens that do not count, and where flat rows lie."""
+    rows = [rng.random(length) < 0.6 for length in (LENGTHS if flat else [LONGEST] * len(LENGTHS))]
+    rows[0][:3] = False, False, True
+    rows[2][:] = False
+    rows[3][[0, -1]] = False
+    mask = np.concatenate(rows) if flat else np.stack(rows)
+    hidden = rng.standard_normal((*mask.shape, 20)).astype(np.float32)
+    return hidden, mask, np.cumsum([0, *LENGTHS]) if flat else None
+
+
+@pytest.mark.parametrize("spans", [None, [[0, 1, 6], [5, 0, 3], [2, 1, 4]]], ids=["rows", "spans"])
+@pytest.mark.parametrize("skip", [None, 1])
+@pytest.mark.parametrize("flat", [True, False], ids=["flat", "padded"])
+def test_rows_begin_where_a_token_counts_as_on_the_cpu(
+    emulator: Runner, flat: bool, skip: int | None, spans: Any, rng: np.random.Generator
+) -> None:
+    """The segments that the door of the CUDA column makes, in the kernels, are what `ts.pool` takes on the CPU."""
+    torch = pytest.importorskip("torch", reason="the CUDA door takes torch tensors")
+    door = importlib.import_module("tessella._cuda_pooling")
+    hidden, mask, starts = masked(flat=flat, rng=rng)
+    states = torch.from_numpy(hidden)
+    segments = door._segments(torch, states, torch.from_numpy(mask), starts, spans, skip).numpy().astype(np.uint64)
+    given = {"mode": MODES, "cu_seqlens": starts, "spans": None if spans is None else np.array(spans)}
+    given |= {"instruction_lengths": skip}
+    counted = mask.astype(np.uint8)
+    found = emulator.pool(hidden, counted, segments, MODES, None, hidden.shape[-1], "float32")
+    assert np.abs(found - ts.pool(hidden, mask, **given)).max() <= 2e-6
+    pooled = rng.standard_normal(found.shape).astype(np.float32)
+    (torch.from_numpy(pooled) * ts.pool(states.requires_grad_(), mask, normalize=False, **given)).sum().backward()
+    gradient = emulator.gradient(hidden, counted, segments, MODES, pooled)
+    assert np.abs(gradient - states.grad.numpy()).max() <= 4e-6 * max(1.0, np.abs(gradient).max())

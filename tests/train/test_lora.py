@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra `train`")
@@ -28,6 +30,29 @@ def test_adapters_learn_alone_and_merge_into_the_weights() -> None:
     assert torch.allclose(model(TEXTS), trained, atol=1e-5)
     assert torch.equal(model.table.weight, untouched.table.weight)
     assert all(each.requires_grad for each in model.parameters())
+
+
+def test_an_encoder_that_has_encoded_before_encodes_by_the_merged_weights(tmp_path: Path) -> None:
+    """Its linear layers keep a copy laid out for inference, which a merge has to replace."""
+    pytest.importorskip("transformers", reason="transformers is not installed: the extra `encoder`")
+    from tessella.encoder import Encoder
+    from tests.encoder.models import write_transformer
+
+    encoder = Encoder.load(write_transformer(tmp_path / "model"))
+    texts = ["w1 w2 w3", "w4"]
+    before = encoder.encode(texts)
+    add_lora(encoder.backbone, rank=2, layers=["query", "value"])
+    with torch.no_grad():
+        for name, each in encoder.backbone.named_parameters():
+            if "lora_B" in name:
+                each.normal_()
+    adapted = encoder.encode(texts)
+    merge_lora(encoder.backbone)
+    merged = encoder.encode(texts)
+    assert abs(merged - before).max() > 1e-2
+    assert abs(merged - adapted).max() < 1e-5
+    encoder.save(tmp_path / "merged")
+    assert (merged == Encoder.load(tmp_path / "merged").encode(texts)).all()
 
 
 def test_names_that_no_layer_has_are_refused() -> None:

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra `
 
 from torch.nn.functional import cosine_similarity, normalize  # noqa: E402
 
+from tessella.encoder.scales import default_step, quantize  # noqa: E402
 from tessella.errors import InvalidArgument  # noqa: E402
 from tessella.train import losses  # noqa: E402
 from tessella.train.losses import InfoNCE  # noqa: E402
@@ -48,6 +49,8 @@ CHECKED: dict[str, tuple[losses.Loss, dict[str, Any]]] = {
     "Triplet, euclidean": (losses.Triplet(3.0, distance="euclidean", over="hardest"), triple()),
     "LEAF": (losses.LEAF(), {"query": made(N, D), "teacher": made(N, D)}),
     "Stella": (losses.Stella(), {"query": made(N, D), "teacher": made(N, D)}),
+    "Matryoshka of Stella": (losses.Matryoshka(losses.Stella(), (8, 4, 2)), {
+        "query": made(N, D), "teacher": made(N, D)}),
     "ScoreDistillation": (losses.ScoreDistillation(), {**triple(), "score": made(N, 1 + K)}),
     "MarginMSE": (losses.MarginMSE(), {**triple(), "score": made(N, 1 + K)}),
     "Sum": (InfoNCE() + 0.5 * (losses.SpreadOut() + 2.0 * losses.SpreadOut("query")), triple()),
@@ -233,6 +236,25 @@ def test_stella_at_a_batch_whose_pairs_of_pairs_would_not_fit() -> None:
     assert math.isfinite(value.item()) and (query.grad != 0).any()
 
 
+def test_stella_on_prefixes_is_the_mean_of_their_similarity_terms() -> None:
+    """As in Jasper: prefixes of the student against the whole teacher, whose vectors are not cut; one cosine term."""
+    query, teacher = made(N, D), made(N, D)
+    cosine = losses.Stella(similarity=0, order=0)(query, teacher)
+    parts = [losses.Stella(cosine=0)(query[:, :m], teacher) for m in (2, 4, D)]
+    found = losses.Matryoshka(losses.Stella(), (D, 4, 2))(query, teacher)
+    assert found.item() == pytest.approx(float(cosine + sum(parts) / 3), rel=1e-12)
+    found = losses.Matryoshka(losses.Stella(), (D, 4, 2), weights=(2, 1, 1))(query, teacher)
+    assert found.item() == pytest.approx(float(cosine + (parts[0] + parts[1] + 2 * parts[2]) / 4), rel=1e-12)
+    columns = {"query": query, "positive": made(N, D), "teacher": teacher}
+    both = losses.Matryoshka(0.5 * losses.Stella() + losses.SpreadOut(), (4, 2))(**columns)
+    spread = losses.Matryoshka(losses.SpreadOut(), (4, 2))(**columns)
+    assert both.item() == pytest.approx(float(0.5 * (cosine + sum(parts[:2]) / 2) + spread), rel=1e-12)
+    with pytest.raises(InvalidArgument, match="Stella: expected dims within those of the embeddings; got 9 of 8"):
+        losses.Matryoshka(losses.Stella(), (9, 4))(query, teacher)
+    with pytest.raises(InvalidArgument, match="expected a loss without dims"):
+        losses.Matryoshka(losses.Stella(dims=(4,)), (2,))
+
+
 def test_stella_of_another_width_lacks_the_cosine() -> None:
     with pytest.raises(InvalidArgument, match="with cosine > 0"):
         losses.Stella()(made(4, 8), made(4, 16))
@@ -274,6 +296,106 @@ def test_int8_rounds_within_a_range_that_is_kept() -> None:
     assert outside.any() and torch.equal(gradient == 0, outside)
     with pytest.raises(InvalidArgument, match="expected a range"):
         losses.QuantizationAware(InfoNCE(), "int8").eval()(x, x)
+
+
+class Seen(InfoNCE):
+    """Keeps the columns that it was called with."""
+
+    def value(self, *given: Tensor, **columns: Tensor) -> Tensor:
+        self.seen = columns
+        return super().value(*given, **columns)
+
+    def columns(self) -> dict[str, bool]:
+        return InfoNCE().columns()
+
+
+@pytest.mark.parametrize("step", ["encoder", 0.005])
+def test_int8_by_a_step_is_what_an_encoder_stores(step: Any) -> None:
+    """Code for code, those that are clipped included; of a prefix the step of its own length."""
+    x = torch.randn(200, D)
+    x[0] = torch.eye(D)[0] * 3
+    for m in (D, 4):
+        seen = Seen()
+        loss = losses.QuantizationAware(seen, "int8", step=step)
+        loss(x[:, :m], x[:, :m].roll(1, 0))
+        width = default_step(m) if step == "encoder" else step
+        codes = quantize(normalize(x[:, :m], dim=1).numpy(), width)
+        assert torch.equal(seen.seen["query"], torch.from_numpy(codes).float() * width)
+        assert abs(codes).max() == 127 or step == "encoder"
+    assert not list(loss.buffers())
+
+
+STRAIGHT_THROUGH = {"by a step": {"step": 0.005}, "by the encoder's step": {"step": "encoder"}, "by ranges": {}}
+
+
+def quantised(options: dict[str, Any], loss: losses.Loss, x: Tensor) -> losses.QuantizationAware:
+    """In evaluation mode, with ranges that x does not all fit into."""
+    made_loss = losses.QuantizationAware(loss, "int8", **options)
+    if made_loss.range is not None:
+        made_loss.range.update(0.8 * normalize(x, dim=1))
+    return made_loss.eval()
+
+
+@pytest.mark.parametrize("name", STRAIGHT_THROUGH)
+def test_int8_in_the_forward_pass_straight_through_in_the_other(name: str) -> None:
+    """The gradient is that of the loss at the codes, through the normalisation, zero where a code was clipped."""
+    query, positive = made(N, D).requires_grad_(), made(N, D)
+    loss = quantised(STRAIGHT_THROUGH[name], Seen(), query.detach())
+    (found,) = torch.autograd.grad(loss(query, positive), query)
+    codes = loss.loss.seen["query"].detach().requires_grad_()
+    (of_codes,) = torch.autograd.grad(InfoNCE()(codes, loss.loss.seen["positive"].detach()), codes)
+    unit = normalize(query, dim=1)
+    most = 127 * (default_step(D) if loss.step == "encoder" else loss.step or 0)
+    low, high = (-most, most) if loss.range is None else (loss.range.low, loss.range.high)
+    clipped = (unit < low) | (unit > high)
+    (through,) = torch.autograd.grad(unit, query, of_codes.masked_fill(clipped, 0))
+    assert torch.allclose(found, through)
+    assert clipped.any() or name == "by the encoder's step"
+
+
+@pytest.mark.parametrize(("kind", "options"), [("binary", {}), *(("int8", each) for each in STRAIGHT_THROUGH.values())])
+def test_gradient_of_the_side_that_stays_in_float(kind: str, options: dict[str, Any]) -> None:
+    """There the loss has a derivative: the codes of the other side are constants to it."""
+    query, positive = made(N, D).requires_grad_(), made(N, D)
+    loss = losses.QuantizationAware(InfoNCE(0.5), kind, sides=("positive",), **options)
+    if loss.range is not None:
+        loss.range.update(normalize(positive, dim=1))
+    loss.eval()
+    assert torch.autograd.gradcheck(lambda x: loss(x, positive), [query], fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"), [("int8", 0), ("int8", "other"), ("int8", math.inf), ("int8", True), ("binary", 0.1)]
+)
+def test_steps_that_are_none_are_refused(kind: str, step: Any) -> None:
+    with pytest.raises(InvalidArgument, match="expected step as 'encoder' or a number above 0, with int8; got"):
+        losses.QuantizationAware(InfoNCE(), kind, step=step)
+
+
+PULLED: dict[str, Any] = {
+    "Matryoshka2D": lambda weight: losses.Matryoshka2D(InfoNCE(0.5), (4, 2), kl_weight=weight),
+    "Starbucks, scores": lambda weight: losses.Starbucks(
+        InfoNCE(0.5, normalized=False), ((1, 2), (3, 4)), kl="scores", kl_weight=weight
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PULLED)
+def test_gradient_of_the_layers_that_a_divergence_pulls(name: str) -> None:
+    """Of the lower layers, which it pulls; to it the last one is a constant, and learns from the task alone."""
+    lower = [made(N, LAYERS - 1, D).requires_grad_() for _ in range(2)]
+    last = [made(N, 1, D).requires_grad_() for _ in range(2)]
+
+    def value(*layers: Tensor, weight: float = 2.0) -> Tensor:
+        below, top = layers[:2], layers[2:]
+        query, positive = (torch.cat(each, dim=1) for each in zip(below, top, strict=True))
+        return PULLED[name](weight)(query=query, positive=positive)  # made anew: the same draw each time
+
+    constant = [each.detach() for each in last]
+    assert torch.autograd.gradcheck(lambda *below: value(*below, *constant), lower, fast_mode=True)
+    pulled, free = (torch.autograd.grad(value(*lower, *last, weight=each), [*lower, *last]) for each in (2.0, 0.0))
+    assert not torch.allclose(torch.stack(pulled[:2]), torch.stack(free[:2]))
+    assert torch.allclose(torch.stack(pulled[2:]), torch.stack(free[2:]))
 
 
 def test_leaf_is_matryoshka_free_and_plain() -> None:

@@ -39,14 +39,20 @@ def scifact() -> tuple[Any, Any, list[list[int]]]:
     return vectors[0][rows], vectors[1], [own[row] for row in rows]
 
 
-def brute_force(
-    queries: Any, documents: Any, own: list[list[int]], keep: Any, take: int, skip: int, depth: int
-) -> list[list[int]]:
-    """Every score of every query, in float64."""
-    unit = [x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1)[:, None] for x in (queries, documents)]
+def scored(queries: Any, documents: Any, metric: str) -> Any:
+    """Every score of every query, in float64; more is nearer."""
+    q, d = queries.astype(np.float64), documents.astype(np.float64)
+    if metric == "l2":
+        return -((q[:, None] - d) ** 2).sum(axis=2)
+    if metric == "cosine":
+        q, d = (x / np.linalg.norm(x, axis=1)[:, None] for x in (q, d))
+    return q @ d.T
+
+
+def brute_force(every: Any, own: list[list[int]], keep: Any, take: int, skip: int, depth: int) -> list[list[int]]:
+    """From all scores (nq, n)."""
     mined = []
-    for query, mine in zip(unit[0], own, strict=True):
-        scores = unit[1] @ query
+    for scores, mine in zip(every, own, strict=True):
         lowest = min(scores[j] for j in mine)
         bound = np.inf
         if isinstance(keep, PercPos):
@@ -66,10 +72,30 @@ def brute_force(
 def test_scifact_as_by_brute_force(scifact: Any, keep: Any, take: int, skip: int) -> None:
     queries, documents, own = scifact
     found = mine_hard_negatives(queries, own, documents, keep=keep, take=take, skip=skip)
-    expected = brute_force(queries, documents, own, keep, take, skip, skip + max(50, 10 * take))
+    every = scored(queries, documents, "cosine")
+    expected = brute_force(every, own, keep, take, skip, skip + max(50, 10 * take))
     assert len(found.rows) == len(expected) == 809
     assert [[row for row in rows if row >= 0] for rows in found.rows.tolist()] == expected
     assert np.array_equal(found.rows < 0, np.isinf(found.scores))
+
+
+@pytest.mark.parametrize("keep", [None, PercPos(0.95), PercPos(0.6), MarginPos(0.05), MarginPos(0.8)], ids=str)
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_an_index_of_any_metric_as_by_brute_force(metric: str, keep: Any, rng: np.random.Generator) -> None:
+    """Rows of many lengths: products are no cosines, and the nearest have the least distance."""
+    documents = (rng.standard_normal((200, 8)) * rng.uniform(0.3, 3.0, (200, 1))).astype(np.float32)
+    own = [[i, i + 100] if i % 3 == 0 else [i] for i in range(30)]
+    queries = documents[:30] * 0.7 + rng.standard_normal((30, 8)).astype(np.float32)
+    index = ts.Index("Flat,F32", dim=8, metric=metric)
+    index.add(documents)
+    found = mine_hard_negatives(queries, own, index=index, keep=keep, take=4)
+    every = scored(queries, documents, metric)
+    expected = brute_force(every, own, keep, 4, 0, 50)
+    assert [[row for row in rows if row >= 0] for rows in found.rows.tolist()] == expected
+    sign = -1 if metric == "l2" else 1
+    for scores, rows, wanted in zip(found.scores, found.rows, sign * every, strict=True):
+        assert np.allclose(scores[rows >= 0], wanted[rows[rows >= 0]], rtol=1e-4, atol=1e-5)
+        assert (scores[rows < 0] == -sign * np.inf).all()
 
 
 def test_scifact_consistency(scifact: Any) -> None:

@@ -187,6 +187,17 @@ def test_tasks_have_their_own_losses_and_batches() -> None:
         Trainer(Bag(), {"pairs": losses.InfoNCE()}, data)
 
 
+def test_simcse_takes_the_same_texts_in_two_columns() -> None:
+    """Each column is a pass of its own, under dropout of its own; with parts, too."""
+    texts = pairs(N)["query"]
+    for mini_batch in (None, 5):
+        config = Config(steps=30, batch=12, mini_batch=mini_batch, learning_rate=1e-2)
+        history = Trainer(Bag(dropout=0.3), losses.SimCSE(), {"query": texts, "positive": texts}, config).fit()
+        assert sum(each["loss"] for each in history[-5:]) < 0.6 * sum(each["loss"] for each in history[:5])
+    with pytest.raises(InvalidArgument, match="expected two passes under dropout"):
+        Trainer(Bag(), losses.SimCSE(), {"query": texts, "positive": texts}, Config(batch=12)).accumulate()
+
+
 def test_a_function_of_columns_is_a_loss() -> None:
     def squared(query: Any, teacher: Any) -> Any:
         return (query - teacher).square().mean()

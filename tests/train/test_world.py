@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra `train`")
 pytest.importorskip("accelerate", reason="accelerate is not installed: the extra `train`")
 
+from tessella.errors import InvalidArgument  # noqa: E402
 from tessella.train import Config, Trainer, losses  # noqa: E402
 from tests.train.models import Bag, pairs  # noqa: E402
 
@@ -27,7 +28,26 @@ def trained(mini_batch: int | None) -> dict[str, Any]:
     return {**trainer.model.state_dict(), **trainer.loss_modules.state_dict(), "losses": losses_seen}
 
 
-def process(rank: int, port: int, folder: str) -> None:
+def resumable(folder: Path) -> Trainer:
+    """Dropout in the model, which each process draws for itself."""
+    config = Config(steps=6, batch=8, mini_batch=2, learning_rate=1e-2, save_every=3)
+    return Trainer(Bag(dropout=0.4), losses.InfoNCE(), pairs(24, 2), config, folder=folder)
+
+
+def broken_off(folder: Path) -> dict[str, Any]:
+    """Weights and losses of an unbroken run, and of one that goes on from its checkpoint."""
+    unbroken = resumable(folder / "steps")
+    history = unbroken.fit()
+    resumed = resumable(folder / "elsewhere")
+    resumed.resume(folder / "steps" / "step-000003")
+    again = resumed.fit()
+    return {
+        "unbroken": {**unbroken.model.state_dict(), "losses": torch.tensor([each["loss"] for each in history])},
+        "resumed": {**resumed.model.state_dict(), "losses": torch.tensor([each["loss"] for each in again])},
+    }
+
+
+def process(rank: int, port: int, folder: str, breaks: bool) -> None:
     """One of two, started as `torchrun` would: the environment says which."""
     import os
 
@@ -36,12 +56,12 @@ def process(rank: int, port: int, folder: str) -> None:
          "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     )  # fmt: skip
     torch.set_num_threads(1)
-    torch.save(trained(2), f"{folder}/{rank}.pt")
+    torch.save(broken_off(Path(folder)) if breaks else trained(2), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path) -> None:
+def by_two(folder: Path, *, breaks: bool) -> list[Any]:
+    """What each of two processes found."""
     import socket
 
     if not torch.distributed.is_gloo_available():
@@ -49,9 +69,26 @@ def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    torch.multiprocessing.spawn(process, (port, str(folder), breaks), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path) -> None:
     alone = trained(None)
-    torch.multiprocessing.spawn(process, (port, str(tmp_path)), nprocs=2)
-    both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    both = by_two(tmp_path, breaks=False)
     assert all(torch.equal(both[0][name], both[1][name]) for name in alone)
     for name, each in alone.items():
         assert torch.allclose(each.double(), both[0][name].double(), rtol=1e-5, atol=1e-6), name
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_two_processes_resume_bit_for_bit_each_with_its_own_dropout(tmp_path: Path) -> None:
+    for found in by_two(tmp_path, breaks=True):
+        for name, each in found["unbroken"].items():
+            assert torch.equal(each, found["resumed"][name]), name
+    alone = resumable(tmp_path / "alone")
+    before = {name: each.clone() for name, each in alone.model.state_dict().items()}
+    with pytest.raises(InvalidArgument, match="expected 2 processes, as wrote the checkpoint; got 1"):
+        alone.resume(tmp_path / "steps" / "step-000003")
+    assert all(torch.equal(each, before[name]) for name, each in alone.model.state_dict().items())

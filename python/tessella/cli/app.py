@@ -203,18 +203,30 @@ def encode(
 
 @app.command("eval")
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="corpus.jsonl, queries.jsonl and qrels_test.tsv, plain or .gz.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with corpus.jsonl, queries.jsonl and qrels_test.tsv, or a .jsonl of pairs with a, b and"
+            " score; .jsonl plain or .gz."
+        ),
+    ],
     model: Annotated[list[str] | None, typer.Option(help="Folder or name of a model; may be given again.")] = None,
     split: Annotated[str, typer.Option(help="Which judgements.")] = "test",
     measure: Annotated[list[str] | None, typer.Option(help="Like ndcg@10; may be given again.")] = None,
     threads: Threads = None,
 ) -> None:
-    """Measure models on a retrieval task, beside BM25 and TF-IDF, with intervals and p-values."""
+    """Measure models on retrieval or similarity, beside baselines of words, with intervals and p-values."""
     _use_threads(threads)
-    task = evaluation.read(folder, split)
+    if source.is_file() and measure:
+        raise InvalidArgument(f"eval: expected measures for retrieval only; {source} holds pairs")
+    task = evaluation.read_similarity(source) if source.is_file() else evaluation.read(source, split)
     systems = {name: texts.load(name, threads) for name in model or []}
-    found = evaluation.retrieval(systems, task, measures=measure or evaluation.DEFAULT)
-    title = f"{task.name}: {len(task.queries):,} queries, {len(task.corpus):,} documents"
+    if isinstance(task, evaluation.Similarity):
+        found: evaluation.Table = evaluation.compare(systems, task)
+        title = f"{task.name}: {len(task.scores):,} pairs"
+    else:
+        found = evaluation.retrieval(systems, task, measures=measure or evaluation.DEFAULT)
+        title = f"{task.name}: {len(task.queries):,} queries, {len(task.corpus):,} documents"
     columns = [found.columns()[0], *(f">{each}" for each in found.measures), found.columns()[-1]]
     report.console().print(report.table(title, columns, found.rows()))
 

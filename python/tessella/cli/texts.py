@@ -39,8 +39,8 @@ def queries(texts: Sequence[str], model: str) -> Array:
 def query(text: str, model: str, dim: int) -> Array:
     """The vector of a query, for an index of that dimension."""
     encoder = load(model)
-    if dim > encoder.dim:
-        raise InvalidArgument(f"search: expected a model of {dim} dimensions or more; {model} has {encoder.dim}")
+    if dim > encoder.full_dim:
+        raise InvalidArgument(f"search: expected a model of {dim} dimensions or more; {model} has {encoder.full_dim}")
     return encoder.encode_queries([text], dim=dim)
 
 

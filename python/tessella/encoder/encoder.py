@@ -50,6 +50,7 @@ class Encoder:
         prompts: instructions by name, put in front of texts: `query`, `document`, ….
         default_prompt: the name of the one that `encode` takes when told nothing.
         similarity: how the model's vectors are compared: `cosine`, `dot`, `euclidean` or `manhattan`.
+        truncate_dim: how many leading coordinates are kept where no `dim` is given, as its folder says; None: all.
 
     >>> from tessella.encoder import Encoder
     >>> encoder = Encoder.load("minilm")
@@ -76,6 +77,7 @@ class Encoder:
         self.prompts = dict(described.prompts)
         self.default_prompt = described.default_prompt
         self.similarity = described.similarity
+        self.truncate_dim = described.truncate_dim
         self.scales = Scales.from_json(described.own.get("int8_steps", {}))
 
     @classmethod
@@ -134,7 +136,12 @@ class Encoder:
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Length of a vector, where no other is asked for: `truncate_dim`, or all that the model gives."""
+        return min(self.full_dim, self.truncate_dim or self.full_dim)
+
+    @property
+    def full_dim(self) -> int:
+        """Length of a vector of which nothing is cut off: the most that `dim` may be."""
         from tessella.encoder.head import out_dim
 
         return out_dim(self.head, self.backbone.dim * len(self.pooling.modes))
@@ -182,7 +189,7 @@ class Encoder:
         Args:
             texts: n strings, or one. Longer ones are cut at `max_tokens`; `encode_chunks` loses nothing.
             prompt: text put in front of each; or, by name out of `prompts`, `prompt_name`.
-            dim: keep so many leading coordinates (Matryoshka), and normalise those.
+            dim: keep so many leading coordinates (Matryoshka), and normalise those; by default `truncate_dim`.
             dtype: `float32`, `float16`, `int8` (see `fit_quantizer`) or `binary` (sign bits, eight to a byte, bit 0
                 first, as of `BinaryQuantizer`).
             normalize: length 1 or not; None does what the model does.
@@ -341,14 +348,14 @@ class Encoder:
         """Fits the step of `dtype="int8"` to a sample of texts, for whole vectors and for those cut to `dims`.
 
         A thousand texts of the kind to come are plenty. The steps are kept with the model: `save` writes them. Until
-        then int8 has a step for unit vectors in general, 8 / (127 sqrt(dim)). Codes made before no longer fit.
-        `options` are those of `encode`.
+        then int8 has a step for unit vectors in general, 8 / (127 sqrt(dim)). Codes made before of these dimensions no
+        longer fit; steps that an earlier call fitted for others stay. `options` are those of `encode`.
         """
         if not len(texts):
             raise InvalidArgument("fit_quantizer: expected texts; got none")
         wanted = (self.dim, *dims)
         samples = {each: self.encode(texts, dim=each, dtype="float32", **options) for each in wanted}
-        self.scales = Scales.fit(samples)
+        self.scales = self.scales.joined(Scales.fit(samples))
 
     def embed(self, texts: Sequence[str], *, prompt: str | None = None, dim: int | None = None) -> torch.Tensor:
         """Vectors as a torch tensor that carries gradients: one pass over all the texts together, for training."""
@@ -388,7 +395,7 @@ class Encoder:
         modes = self.pooling.modes
         dense = dense_of(self._body)
         by_mode = len(modes) > 1 and dense is None  # tessella.pool would cut each mode by itself
-        whole = not by_mode or output.dim == self.dim
+        whole = not by_mode or output.dim == self.full_dim
         if fits_one_pass(self._body) and whole and pooling.fused(states) and pooling.one_pass(modes, skip):
             options = output.options() | ({"dim": None} if by_mode else {})
             return pooling.finished(states, lengths, modes, skip, dense=dense, **options)
@@ -452,10 +459,9 @@ class Encoder:
     def _output(self, dim: int | None, dtype: str, normalize: bool | None, operation: str) -> Output:
         from tessella.encoder.outputs import DTYPES, Output
 
-        whole = self.dim
-        size = whole if dim is None else _natural(dim, "dim", operation)
-        if size > whole:
-            raise InvalidArgument(f"{operation}: expected dim up to {whole}; got {dim}")
+        size = self.dim if dim is None else _natural(dim, "dim", operation)
+        if size > self.full_dim:
+            raise InvalidArgument(f"{operation}: expected dim up to {self.full_dim}; got {dim}")
         if dtype not in DTYPES:
             raise InvalidArgument(f"{operation}: expected dtype {', '.join(DTYPES)}; got {dtype!r}")
         unit = self.normalizes if normalize is None else normalize

@@ -1,9 +1,9 @@
 """What a model folder says about itself: its modules, prompts, limits, as data.
 
 Three layouts are read: sentence-transformers of any age (`modules.json`), a plain Hugging Face folder (`config.json`
-alone: mean pooling, the last token for causal models), and model2vec. Nothing named in a file is imported: module types
-go by the last part of their name, since the paths have moved between versions. Files may be damaged or hostile; what is
-wrong with one becomes a FormatError that names it.
+alone: mean pooling, the last token for causal models that look back alone), and model2vec. Nothing named in a file is
+imported: module types go by the last part of their name, since the paths have moved between versions. Files may be
+damaged or hostile; what is wrong with one becomes a FormatError that names it.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Description:
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     similarity: str = "cosine"
+    truncate_dim: int | None = None
     max_tokens: int | None = None
     lower_case: bool = False
     own: dict[str, Any] = field(default_factory=dict)  # tessella.json: what other readers have no place for
@@ -81,8 +82,16 @@ def describe(folder: Path) -> Description:
         prompts={str(name): str(text) for name, text in prompts.items() if text is not None},
         default_prompt=settings.get("default_prompt_name"),
         similarity=settings.get("similarity_fn_name") or "cosine",
+        truncate_dim=_truncate_dim(folder, settings),
         own=read_json(folder / OWN_FILE, {}),
     )
+
+
+def _truncate_dim(folder: Path, settings: dict[str, Any]) -> int | None:
+    found = settings.get("truncate_dim")
+    if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < 1):
+        raise FormatError(f"load: expected truncate_dim of {folder} as a whole number of at least 1; got {found!r}")
+    return found
 
 
 def read_json(path: Path, missing: Any) -> Any:
@@ -106,6 +115,7 @@ def _plain(folder: Path) -> dict[str, Any]:
         layers = (Layer("Normalize", folder, {}),) if config.get("normalize", False) else ()
         return {"path": folder, "static": True, "head": layers}
     causal = any(str(name).endswith("ForCausalLM") for name in config.get("architectures") or ())
+    causal = causal and bool(config.get("is_causal", True))  # false: trained to look both ways
     return {"path": folder, "static": False, "pooling": Pooling(("lasttoken",) if causal else ("mean",))}
 
 

@@ -15,7 +15,11 @@ _ROWS = 1024  # for which the layout is chosen; any number may follow
 
 
 class PackedLinear(torch.nn.Linear):
-    """torch's Linear, its parameters and their names untouched; the copy that was laid out serves inference alone."""
+    """torch's Linear, its parameters and their names untouched; the copy that was laid out serves inference alone.
+
+    It is laid out again when the version that torch keeps of the weight has changed. Whoever writes to `weight.data`,
+    which torch does not count, has to call `torch.autograd.graph.increment_version`.
+    """
 
     _packed: Any = None
     _version = -1

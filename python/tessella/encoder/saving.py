@@ -95,6 +95,7 @@ def _settings(encoder: Encoder) -> dict[str, Any]:
         "prompts": encoder.prompts,
         "default_prompt_name": encoder.default_prompt,
         "similarity_fn_name": encoder.similarity,
+        **({} if encoder.truncate_dim is None else {"truncate_dim": encoder.truncate_dim}),
     }
 
 

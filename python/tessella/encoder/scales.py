@@ -35,6 +35,10 @@ class Scales:
         """
         return cls({dim: float(np.abs(x).max()) / LEVELS for dim, x in samples.items()})
 
+    def joined(self, later: Scales) -> Scales:
+        """These and later ones, which count where both have a step."""
+        return Scales({**self.steps, **later.steps})
+
     def step(self, dim: int) -> float | None:
         """The fitted step of that dimension."""
         return self.steps.get(dim)

@@ -1,4 +1,4 @@
-"""A retrieval task on disk: corpus, queries, judgements, in the layout of BEIR."""
+"""Tasks on disk: corpus, queries, judgements in the layout of BEIR, and pairs of texts with scores."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tessella.errors import FormatError, InvalidArgument
+from tessella.eval.comparison import Similarity
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,36 @@ def read(folder: str | Path, split: str = "test") -> Retrieval:
     return Retrieval(corpus, queries, qrels, home.name)
 
 
+def read_similarity(path: str | Path) -> Similarity:
+    """Reads a .jsonl or .jsonl.gz of pairs: `a`, `b` (or `sentence1`, `sentence2`) and `score` in each line."""
+    source = Path(path)
+    if not source.is_file():
+        raise InvalidArgument(f"eval: expected {source} to be a file, and there is none")
+    pairs: list[tuple[str, str, float]] = []
+    with _opened(source) as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                texts = (row["a"], row["b"]) if "a" in row else (row["sentence1"], row["sentence2"])
+                pairs.append((str(texts[0]), str(texts[1]), float(row["score"])))
+            except (ValueError, KeyError, TypeError) as error:
+                raise FormatError(f"eval: line {number} of {source} has no a, b and score ({error})") from error
+    if not pairs:
+        raise FormatError(f"eval: expected pairs of texts in {source}; it holds none")
+    a, b, scores = zip(*pairs, strict=True)
+    return Similarity(list(a), list(b), list(scores), source.name.split(".")[0])
+
+
+def _opened(path: Path) -> IO[str]:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+
+
 def _rows(home: Path, name: str) -> Iterator[dict[str, Any]]:
     plain, packed = home / f"{name}.jsonl", home / f"{name}.jsonl.gz"
     if not plain.is_file() and not packed.is_file():
         raise InvalidArgument(f"eval: expected {plain.name} or {packed.name} in {home}; there is neither")
     path = plain if plain.is_file() else packed
-    with gzip.open(path, "rt", encoding="utf-8") if path is packed else path.open(encoding="utf-8") as lines:
+    with _opened(path) as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)

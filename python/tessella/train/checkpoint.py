@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from tessella.errors import FormatError, InvalidArgument
+from tessella.train.cache import RandomState
+from tessella.train.world import World
 
 _TENSORS, _FACTS = "training.safetensors", "training.json"
 
@@ -77,3 +79,17 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         number, key = name.split(".", 1)
         state.setdefault(int(number), {})[key] = each
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def random_tensors(world: World) -> dict[str, Tensor]:
+    """Where the generators of every process stand, a row for each: each drops out differently."""
+    now = RandomState.now()
+    tensors = {"cpu": world.collected(now.cpu)}
+    return {**tensors, "cuda": world.collected(torch.stack(now.cuda))} if now.cuda else tensors
+
+
+def random_state(tensors: Mapping[str, Tensor], rank: int) -> RandomState:
+    """That of one process."""
+    # copies: torch misreads a state that is a view into a larger tensor
+    mine = {name: each[rank].clone() for name, each in part("random", tensors).items()}
+    return RandomState(mine["cpu"], [each.clone() for each in mine["cuda"]] if "cuda" in mine else [])

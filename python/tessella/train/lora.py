@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
+from torch.autograd.graph import increment_version
 
 from tessella.errors import InvalidArgument
 
@@ -36,7 +37,11 @@ def add_lora(
 
 
 def merge_lora(model: nn.Module) -> nn.Module:
-    """W + alpha / rank * B A in place of each layer with adapters: the architecture is that of before."""
+    """W + alpha / rank * B A in place of each layer with adapters: the architecture is that of before.
+
+    peft adds to `weight.data`, which torch does not count as a change; here it is counted, so that an `Encoder` lays
+    its weights out anew.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted: list[tuple[str, Any]] = [
@@ -44,6 +49,8 @@ def merge_lora(model: nn.Module) -> nn.Module:
     ]
     for name, layer in adapted:
         layer.merge()
+        for changed in layer.get_base_layer().parameters(recurse=False):
+            increment_version(changed)
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, layer.get_base_layer())
     model.requires_grad_(True)

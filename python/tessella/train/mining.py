@@ -26,7 +26,8 @@ _BATCH = 1024
 class PercPos:
     """Negatives score at most `share` of the positive's score: TopK-PercPos, 95 % in the paper.
 
-    Of a negative score s the share is s - (1 - share) * abs(s), so that the bound lies below it, too.
+    Of a negative score s the share is s - (1 - share) * abs(s), so that the bound lies below it, too. A distance d
+    counts as the score -d: negatives are (2 - share) * d away at least.
 
     >>> PercPos(0.75).bound(np.array([1.0, -1.0]))
     array([ 0.75, -1.25])
@@ -41,7 +42,9 @@ class PercPos:
 
 @dataclass(frozen=True)
 class MarginPos:
-    """Negatives score at least `margin` less than the positive: TopK-MarginPos, 0.05 in the paper.
+    """Negatives score at least `margin` less than the positive: TopK-MarginPos, 0.05 in the paper, of cosines.
+
+    A distance d counts as the score -d: negatives are d + margin away at least.
 
     >>> MarginPos(0.25).bound(np.array([1.0, -1.0]))
     array([ 0.75, -1.25])
@@ -55,7 +58,10 @@ class MarginPos:
 
 
 class Mined(NamedTuple):
-    """Documents (n, take) by number and their scores, nearest first; -1 and -inf where there were not enough."""
+    """Documents (n, take) by number and their scores, nearest first; -1 and -inf where there were not enough.
+
+    Scores are those of the index: of metric `l2` squared distances, and inf where there were not enough.
+    """
 
     rows: Rows
     scores: Floats
@@ -86,7 +92,8 @@ def mine_hard_negatives(
         positives: of each query the number of its document, or a list of them.
         documents: (N, d) embeddings, or texts with `encode`; batch by batch if an iterator of such. None with `index`.
         encode: texts to (n, d), as `Encoder.encode`; called with 1,024 at a time.
-        index: where the documents lie under their numbers. By default an exact one is made, `Flat,F32` by cosine.
+        index: where the documents lie under their numbers, of any metric: `keep` compares by it. By default an exact
+            one is made, `Flat,F32` by cosine.
         keep: `PercPos(0.95)`, `MarginPos(0.05)`, or None for the nearest whatever they score. Of several documents the
             one with the lowest score sets the bound.
         take: negatives of a query.
@@ -94,8 +101,8 @@ def mine_hard_negatives(
         depth: ranks looked at, `skip` included; by default skip + 10 * take, 50 at least.
         sample: a seed, to draw among those looked at instead of taking the nearest.
 
-    Scores are those of the index: cosines. Cost: the search, and the documents of the queries by `reconstruct`. Memory:
-    the index and the result; queries pass in batches.
+    Scores are those of the index: cosines by default. Cost: the search, and the documents of the queries by
+    `reconstruct`. Memory: the index and the result; queries pass in batches.
 
     >>> import numpy as np
     >>> documents = np.array([[1, 0], [0.99, 0.14], [0.8, 0.6], [0, 1]], dtype=np.float32)
@@ -109,7 +116,7 @@ def mine_hard_negatives(
         raise InvalidArgument(f"mine_hard_negatives: expected a depth of skip + take at least; got {depth}")
     if index is None:
         index = indexed(documents, encode)
-    found = Mined(np.full((count, take), -1, np.int64), np.full((count, take), -np.inf, np.float32))
+    found = _nothing(count, take, index)
     draw = None if sample is None else np.random.default_rng(sample)
     start = 0
     for vectors in _embedded(queries, encode):
@@ -177,13 +184,13 @@ def _mined(
     rank = wrong.cumsum(axis=1)  # among those that are not the query's own, from 1
     wrong &= (rank > skip) & (rank <= depth)
     if keep is not None:
-        wrong &= scores <= keep.bound(_lowest(index, vectors, own))[:, None]
+        wrong &= _sign(index) * scores <= keep.bound(_lowest(index, vectors, own))[:, None]
     if draw is not None:
         luck = np.where(wrong, draw.random(ids.shape), np.inf)
         wrong &= luck <= np.partition(luck, min(take, luck.shape[1]) - 1, axis=1)[:, [min(take, luck.shape[1]) - 1]]
     place = wrong.cumsum(axis=1) - 1
     query, column = np.nonzero(wrong & (place < take))
-    found = Mined(np.full((len(own), take), -1, np.int64), np.full((len(own), take), -np.inf, np.float32))
+    found = _nothing(len(own), take, index)
     found.rows[query, place[query, column]] = ids[query, column]
     found.scores[query, place[query, column]] = scores[query, column]
     return found
@@ -197,15 +204,32 @@ def _among(ids: Rows, own: list[Rows], most: int) -> npt.NDArray[np.bool_]:
 
 
 def _lowest(index: ts.Index, vectors: Floats, own: list[Rows]) -> Floats:
-    """Of each query's documents the lowest score."""
+    """Of each query's documents the lowest score by the index's metric, a distance taken negatively."""
     lengths = [len(each) for each in own]
-    documents = _unit(index.reconstruct(np.concatenate(own)))
-    scores = np.einsum("ij,ij->i", np.repeat(_unit(vectors), lengths, axis=0), documents)
+    documents = index.reconstruct(np.concatenate(own))
+    queries = np.repeat(vectors, lengths, axis=0)
+    if index.metric == "l2":
+        scores = -np.square(queries - documents).sum(axis=1)
+    elif index.metric == "ip":
+        scores = np.einsum("ij,ij->i", queries, documents)
+    else:
+        scores = np.einsum("ij,ij->i", unit(queries), unit(documents))
     starts = np.cumsum([0, *lengths[:-1]])
     return np.asarray(np.minimum.reduceat(scores, starts), np.float32)
 
 
-def _unit(x: npt.NDArray[Any]) -> Floats:
+def _sign(index: ts.Index) -> float:
+    """Of the index's scores, so that more is nearer."""
+    return -1.0 if index.metric == "l2" else 1.0
+
+
+def _nothing(n: int, take: int, index: ts.Index) -> Mined:
+    """Room for negatives, with none in it."""
+    return Mined(np.full((n, take), -1, np.int64), np.full((n, take), -np.inf * _sign(index), np.float32))
+
+
+def unit(x: npt.NDArray[Any]) -> Floats:
+    """Rows of length one; zeros stay."""
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30), np.float32)
 
 

@@ -141,7 +141,7 @@ class Trainer:
             return dict(self.evaluate(self.given))
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Writes all that `resume` needs; by the first process alone."""
+        """Writes all that `resume` needs. Every process has to call it; the first one writes, the others wait."""
         if folder is None:
             if self.folder is None:
                 raise InvalidArgument("Trainer.save: expected a folder, here or of the Trainer; got none")
@@ -150,11 +150,19 @@ class Trainer:
         tensors, facts = self._state()
         if self.world.rank == 0:
             checkpoint.write(path, tensors, facts)
+        self.world.wait()
         return path
 
     def resume(self, folder: str | Path) -> None:
-        """Goes on from a checkpoint of a Trainer made alike, bit for bit as a run without a break."""
+        """Goes on from a checkpoint of a Trainer made alike, bit for bit as a run without a break.
+
+        As many processes have to resume as there were: each has random numbers of its own. An InvalidArgument where
+        their number, the configuration, the model or the losses differ; nothing is changed then.
+        """
         tensors, facts = checkpoint.read(Path(folder))
+        if facts["processes"] != self.world.size:
+            expected, got = facts["processes"], self.world.size
+            raise InvalidArgument(f"Trainer.resume: expected {expected} processes, as wrote the checkpoint; got {got}")
         theirs, mine = (
             {**each, "save_every": 0, "evaluate_every": 0} for each in (facts["config"], self.config.facts())
         )
@@ -174,23 +182,21 @@ class Trainer:
                 callback.load_state(self, checkpoint.part(f"callback{i}", tensors))
         self.scaler.load_state_dict(facts["scaler"])
         self.step, self.history = int(facts["step"]), list(facts["history"])
-        cuda = checkpoint.part("random.cuda", tensors)
-        RandomState(tensors["random.cpu"], [cuda[str(i)] for i in range(len(cuda))]).back()
+        checkpoint.random_state(tensors, self.world.rank).back()
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        now = RandomState.now()
         tensors = {
             **checkpoint.named("model", self.model.state_dict()),
             **checkpoint.named("loss", self.loss_modules.state_dict()),
             **checkpoint.named("optimizer", checkpoint.optimizer_tensors(self.optimizer)),
             **checkpoint.named("average", self.average.state if self.average is not None else {}),
-            **checkpoint.named("random.cuda", {str(i): each for i, each in enumerate(now.cuda)}),
-            "random.cpu": now.cpu,
+            **checkpoint.named("random", checkpoint.random_tensors(self.world)),
         }
         for i, callback in enumerate(self.callbacks):
             if hasattr(callback, "state"):
                 tensors.update(checkpoint.named(f"callback{i}", callback.state()))
         facts = {"config": self.config.facts(), "step": self.step, "history": self.history}
+        facts["processes"] = self.world.size
         return tensors, {**facts, "scaler": self.scaler.state_dict()}
 
     def _guided(self, texts: dict[str, Any]) -> dict[str, Tensor]:

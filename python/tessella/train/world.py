@@ -50,6 +50,20 @@ class World(NamedTuple):
         parts[self.rank] = rows
         return torch.cat(parts)
 
+    def collected(self, state: Tensor) -> Tensor:
+        """What each process has of one shape, stacked on the CPU: (size, …)."""
+        if self.size == 1:
+            return state[None]
+        mine = state.to(self.device)  # where the back end of the group takes tensors from
+        parts = [torch.empty_like(mine) for _ in range(self.size)]
+        distributed.all_gather(parts, mine)
+        return torch.stack(parts).cpu()
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.size > 1:
+            distributed.barrier()
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Every process has the sum of all gradients afterwards; one message for each type of numbers."""
         if self.size == 1:

@@ -44,6 +44,14 @@ class Loss(nn.Module, ABC):
         return Sum([(float(factor), self)])
 
 
+class Nesting(Loss):
+    """A loss that takes all prefixes at once, and so says itself what its other columns have to do with them."""
+
+    @abstractmethod
+    def nested(self, dims: tuple[int, ...], weights: tuple[float, ...]) -> Loss:
+        """The same loss on prefixes of these lengths; it shares this one's parameters."""
+
+
 class Sum(Loss):
     """Losses times factors, added; made by `a + 0.1 * b`."""
 

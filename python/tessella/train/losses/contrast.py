@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 from typing import Any, cast
 
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from tessella.errors import InvalidArgument
 from tessella.train import fused, plain
-from tessella.train.losses._loss import Loss
+from tessella.train.losses._loss import Nesting
 
 _MOST_SCALE = 100.0
 
@@ -39,7 +41,7 @@ class Temperature(nn.Module):
         return scale[task]
 
 
-class InfoNCE(Loss):
+class InfoNCE(Nesting):
     """Contrastive loss over in-batch and mined negatives (van den Oord et al., arXiv:1807.03748), and its kin.
 
     | column | shape | |
@@ -111,6 +113,13 @@ class InfoNCE(Loss):
         info_nce = fused.info_nce if fused.fits(triple, self.contrast) else plain.info_nce
         return info_nce(triple, self.scale(task), self.contrast, ids, guide, weight)
 
+    def nested(self, dims: tuple[int, ...], weights: tuple[float, ...]) -> InfoNCE:
+        if self.contrast.dims:
+            raise InvalidArgument(f"Matryoshka: expected a loss without dims; got one with dims={self.contrast.dims}")
+        made = copy.copy(self)
+        made.contrast = dataclasses.replace(self.contrast, dims=dims, weights=weights)
+        return made
+
     def scale(self, task: Tensor | None = None) -> Tensor | float:
         """One over the temperature."""
         if isinstance(self.temperature, Temperature):
@@ -123,7 +132,9 @@ class SimCSE(InfoNCE):
 
     | column | shape | |
     | --- | --- | --- |
-    | query, positive | (n, d) | the same texts, embedded twice; name the column `text` twice in the data |
+    | query, positive | (n, d) | the same texts, embedded twice |
+
+    The data has the texts in both columns: `{"query": texts, "positive": texts}`.
 
     Requirements: a model with dropout, in training mode: passes that are equal teach nothing and are refused.
 

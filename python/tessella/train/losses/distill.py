@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from tessella.errors import InvalidArgument
-from tessella.train.losses._loss import Loss
+from tessella.train.losses._loss import Loss, Nesting
 from tessella.train.losses.contrast import check_negative, check_pair
-from tessella.train.losses.nested import divergence
+from tessella.train.losses.nested import check_dims, divergence
+from tessella.train.plain import prefix_similarities
 
 
 class LEAF(Loss):
@@ -37,7 +40,7 @@ class LEAF(Loss):
         return difference.square().sum(1).mean()
 
 
-class Stella(Loss):
+class Stella(Nesting):
     """Vectors, similarities and their order, as the teachers have them (Zhang et al., arXiv:2412.19048).
 
         10 * mean(1 - cos(student, teacher)) + 200 * MSE(S S', T T') + 20 * mean of max(0, s_b - s_a + 0.015)
@@ -52,8 +55,11 @@ class Stella(Loss):
     Args:
         cosine, similarity, order: factors of the terms; 0 leaves a term out, as for students of another width.
         margin: 0.015 of the formula.
+        dims, weights: of `Matryoshka(Stella(), dims)`: the last two terms are then the mean, weighted if so, of those
+            of the student's prefixes, each against the whole teacher. The first term is of whole vectors still.
 
-    Cost: n^2 * (d + D), and O(n^2 log^2 n) for the order, which pairs of pairs enumerated would take O(n^4) for.
+    Cost: n^2 * (d + D), and O(n^2 log^2 n) for the order of each of the dims, which pairs of pairs enumerated would
+    take O(n^4) for.
 
     >>> import torch
     >>> from tessella.train.losses import Stella
@@ -63,25 +69,49 @@ class Stella(Loss):
     """
 
     def __init__(
-        self, *, cosine: float = 10.0, similarity: float = 200.0, order: float = 20.0, margin: float = 0.015
+        self,
+        *,
+        cosine: float = 10.0,
+        similarity: float = 200.0,
+        order: float = 20.0,
+        margin: float = 0.015,
+        dims: Sequence[int] = (),
+        weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.cosine, self.similarity, self.order, self.margin = cosine, similarity, order, margin
+        self.dims, self.weights = tuple(dims), tuple(weights) or (1.0,) * len(dims)
+
+    def nested(self, dims: tuple[int, ...], weights: tuple[float, ...]) -> Stella:
+        if self.dims:
+            raise InvalidArgument(f"Matryoshka: expected a loss without dims; got one with dims={self.dims}")
+        made = copy.copy(self)
+        made.dims, made.weights = dims, weights
+        return made
 
     def value(self, query: Tensor, teacher: Tensor) -> Tensor:
         if query.ndim != 2 or teacher.ndim != 2 or len(query) != len(teacher):
             got = f"{tuple(query.shape)} and {tuple(teacher.shape)}"
             raise InvalidArgument(f"Stella: expected query (n, d) and teacher (n, D); got {got}")
-        student, teacher = functional.normalize(query, dim=1), functional.normalize(teacher.detach(), dim=1)
-        total = student.new_zeros(())
+        total = query.new_zeros(())
+        teacher = functional.normalize(teacher.detach(), dim=1)
         if self.cosine:
-            check_pair(student, teacher, "Stella: with cosine > 0")
-            total = total + self.cosine * (1 - (student * teacher).sum(1)).mean()
-        ours, theirs = student @ student.T, teacher @ teacher.T
+            check_pair(query, teacher, "Stella: with cosine > 0")
+            total = total + self.cosine * (1 - (functional.normalize(query, dim=1) * teacher).sum(1)).mean()
+        shares = dict(zip(self.dims, self.weights, strict=True)) or {query.shape[1]: 1.0}
+        check_dims({"query": query}, max(shares), "Stella")
+        dims, theirs = sorted(shares), teacher @ teacher.T
+        for m, ours in zip(dims, prefix_similarities(query, query, dims), strict=True):
+            total = total + shares[m] / sum(shares.values()) * self._of_similarities(ours, theirs)
+        return total
+
+    def _of_similarities(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """The last two terms."""
+        total = ours.new_zeros(())
         if self.similarity:
             total = total + self.similarity * functional.mse_loss(ours, theirs)
         if self.order:
-            above = torch.triu_indices(len(student), len(student), 1, device=student.device)
+            above = torch.triu_indices(len(ours), len(ours), 1, device=ours.device)
             total = total + self.order * order_loss(ours[above[0], above[1]], theirs[above[0], above[1]], self.margin)
         return total
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -11,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tessella.errors import InvalidArgument
-from tessella.train.losses._loss import EMBEDDINGS, Drawn, Loss, Sum, Wrapper, mapped
-from tessella.train.losses.contrast import InfoNCE
+from tessella.train.losses._loss import EMBEDDINGS, Drawn, Loss, Nesting, Sum, Wrapper, mapped
 
 STARBUCKS = ((2, 32), (4, 64), (6, 128), (8, 256), (10, 512), (12, 768))
 
@@ -22,7 +19,8 @@ class Matryoshka(Wrapper):
 
     Args:
         loss: any loss. Under InfoNCE (and sums of it) a longer prefix goes on from the products of the shorter, so that
-            all prefixes cost one matrix product; other losses are asked once for each.
+            all prefixes cost one matrix product; so they do under Stella, whose teacher stays whole. Other losses are
+            asked once for each.
         dims: lengths; list the full one, too, to train it.
         weights: of their losses; alike by default.
 
@@ -41,7 +39,7 @@ class Matryoshka(Wrapper):
         if weights and len(weights) != len(dims):
             raise InvalidArgument(f"Matryoshka: expected {len(dims)} weights, one for each of dims; got {len(weights)}")
         self.dims, self.weights = tuple(dims), tuple(weights) or (1.0,) * len(dims)
-        self.at_once = isinstance(loss, InfoNCE)
+        self.at_once = isinstance(loss, Nesting)
         super().__init__(self._inner(loss))
 
     def _inner(self, loss: Loss) -> Loss:
@@ -49,13 +47,7 @@ class Matryoshka(Wrapper):
             terms = [Matryoshka(term, self.dims, self.weights) for term in loss.terms]
             self.at_once = True
             return Sum(list(zip(loss.factors, terms, strict=True)))
-        if not isinstance(loss, InfoNCE):
-            return loss
-        if loss.contrast.dims:
-            raise InvalidArgument(f"Matryoshka: expected a loss without dims; got one with dims={loss.contrast.dims}")
-        nested = copy.copy(loss)
-        nested.contrast = dataclasses.replace(loss.contrast, dims=self.dims, weights=self.weights)
-        return nested
+        return loss.nested(self.dims, self.weights) if isinstance(loss, Nesting) else loss
 
     def value(self, **columns: Tensor) -> Tensor:
         if self.at_once:
