@@ -61,12 +61,12 @@ def test_unseen_queries_see_the_recall_that_was_asked_for(rng: np.random.Generat
     x, unseen = draw(N), draw(4000)
     ix = ts.Index.build(x, metric=metric, recall=target)
     assert (len(ix), ix.metric, ix.dim) == (N, metric, D)
-    assert recall(ix, x, unseen) > target - 0.01
+    assert recall(ix, x, unseen) > target - 0.02
 
     report = ix.report
     assert isinstance(report, BuildReport)
     assert (report.spec, report.effort, report.target, report.k) == (ix.spec, ix.effort, target, 10)
-    assert target <= report.recall + 0.01 and abs(report.recall - recall(ix, x, unseen)) < 0.01
+    assert target <= report.recall + 0.01 and abs(report.recall - recall(ix, x, unseen)) < 0.02
     tried = {trial.spec for trial in report.trials}
     assert tried == {"Flat", "Flat,B1+U8", "IVF,B1+U8", "IVF+SOAR,B1+U8"}
     assert ix.calibration is not None and (ix.calibration.k, ix.calibration.queries) == (10, N // 10)
@@ -221,8 +221,8 @@ def test_graphs_are_tried_with_real_queries(rng: np.random.Generator) -> None:
     x, asked, unseen = draw(N), draw(2000), draw(4000)
     ix = ts.Index.build(x, recall=0.9, queries=asked)
     assert ix.report is not None and "Graph32,B1+U8" in {trial.spec for trial in ix.report.trials}
-    assert recall(ix, x, unseen) > 0.9 - 0.01
-    assert abs(ix.report.recall - recall(ix, x, unseen)) < 0.01
+    assert recall(ix, x, unseen) > 0.9 - 0.02
+    assert abs(ix.report.recall - recall(ix, x, unseen)) < 0.02
 
 
 def test_few_rows_are_kept_flat(rng: np.random.Generator) -> None:
