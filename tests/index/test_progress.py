@@ -16,6 +16,14 @@ def draw(rng: np.random.Generator, n: int) -> Floats:
     return rng.standard_normal((n, 16), dtype=np.float32)
 
 
+def assert_a_stop_left_nothing(ix: ts.Index, other: ts.Index, x: Floats) -> None:
+    """What a stop interrupted begins anew as if nothing had been."""
+    other.train(x)
+    for each in (ix, other):
+        each.add(x)
+    assert_same_results(ix, other, x[:20])
+
+
 def test_training_tells_its_progress_and_may_be_stopped(rng: np.random.Generator) -> None:
     x = rng.standard_normal((600, 8)).astype(np.float32)
     ix, shares = ts.Index("IVF16,B1+U8", dim=8), list[float]()
@@ -29,10 +37,7 @@ def test_training_tells_its_progress_and_may_be_stopped(rng: np.random.Generator
     with pytest.raises(LookupError, match="enough"):
         other.train(x, progress=stop)
     assert not other.is_trained and len(other.list_sizes) == 0
-    other.train(x)
-    for each in (ix, other):
-        each.add(x)
-    assert_same_results(ix, other, x[:20])
+    assert_a_stop_left_nothing(ix, other, x)
 
 
 def test_codebooks_of_an_inverted_file_tell_theirs_and_may_be_stopped(rng: np.random.Generator) -> None:
@@ -51,10 +56,7 @@ def test_codebooks_of_an_inverted_file_tell_theirs_and_may_be_stopped(rng: np.ra
         with pytest.raises(LookupError, match="enough"):
             other.train(x, progress=stop)
         assert not other.is_trained and len(other.list_sizes) == 0
-    other.train(x)
-    for each in (ix, other):
-        each.add(x)
-    assert_same_results(ix, other, x[:20])
+    assert_a_stop_left_nothing(ix, other, x)
 
 
 def test_what_cannot_be_trained_is_told_before_codebooks_are_learnt(rng: np.random.Generator) -> None:

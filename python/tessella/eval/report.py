@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +16,18 @@ from tessella.eval.significance import bootstrap, permutation_test
 class Table(ABC):
     """Systems, what each achieved, and their differences from one of them."""
 
+    values: Mapping[str, Mapping[str, Any]]
     against: str
 
     @property
-    @abstractmethod
     def systems(self) -> list[str]:
         """Names, in the order of the table."""
+        return list(self.values)
 
     @property
-    @abstractmethod
     def measures(self) -> list[str]:
         """Names; the first one is that of the differences in the table."""
+        return list(next(iter(self.values.values())))
 
     @abstractmethod
     def mean(self, system: str, measure: str) -> float:
@@ -75,14 +77,6 @@ class Report(Table):
     against: str
     name: str = ""
 
-    @property
-    def systems(self) -> list[str]:
-        return list(self.values)
-
-    @property
-    def measures(self) -> list[str]:
-        return list(next(iter(self.values.values())))
-
     def mean(self, system: str, measure: str) -> float:
         """The mean over the queries."""
         return float(self.values[system][measure].mean())
@@ -114,14 +108,6 @@ class Resampled(Table):
     draws: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
     against: str
     name: str = ""
-
-    @property
-    def systems(self) -> list[str]:
-        return list(self.values)
-
-    @property
-    def measures(self) -> list[str]:
-        return list(next(iter(self.values.values())))
 
     def mean(self, system: str, measure: str) -> float:
         """The measure on all examples."""
