@@ -16,9 +16,9 @@ inline ScalarType parse_scalar_type(const std::string& name) {
 }
 
 inline void check_k(std::size_t k) {
-  if (k >= 1 && k <= kMaxK) return;
+  if (k >= 1 && k <= cuda::kMaxDeviceK) return;
   throw Error(ErrorKind::kInvalidArgument,
-              "exact_topk: expected k in 1.." + std::to_string(kMaxK) + "; got " + std::to_string(k));
+              "exact_topk: expected k in 1.." + std::to_string(cuda::kMaxDeviceK) + "; got " + std::to_string(k));
 }
 
 inline std::size_t cuda_exact_scratch(std::size_t nq, std::size_t n, std::size_t d, std::size_t k, bool masks,

@@ -21,6 +21,8 @@ struct AllowedRows {
   bool each = false;                     // every query has its own
 };
 
+constexpr std::size_t kMaxDeviceK = 2048;  // longest result list of a search on a device
+
 // The k best rows of each query with their final scores: lists kSpareCandidates longer than k, scored again pair by
 // pair. Everything as in ExactTopK but `first_row`, which is 0, and the running lists.
 struct ExactSearch {
@@ -32,7 +34,7 @@ struct ExactSearch {
   std::size_t d;
   Metric metric;
   const std::int64_t* ids;  // (n), or nullptr: position is id
-  std::size_t k;            // 1 .. kMaxK
+  std::size_t k;            // 1 .. kMaxDeviceK
   float* scores;            // (nq, k): inner product, or squared distance; -inf or +inf in empty slots
   std::int64_t* out_ids;    // (nq, k): -1 in empty slots
   void* scratch;            // exact_search_scratch(...) bytes, 64-byte aligned

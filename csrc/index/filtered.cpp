@@ -52,7 +52,7 @@ class Best {
       scorer_.score(tables_, rows + first, some, similarities.data());
       for (std::size_t i = 0; i < some; ++i) pool_.push(similarities[i], static_cast<std::int64_t>(rows[first + i]));
     }
-    pool_.cut();
+    pool_.sharpen();
   }
   std::vector<Candidate> take() { return pool_.take_sorted(); }
 

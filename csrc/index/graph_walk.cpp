@@ -169,7 +169,7 @@ void GraphWalk::look_at_every_row() {
 // The k best that are allowed lie farther out than all the rows that the walk has kept: there it has seen some rows,
 // but not all.
 bool GraphWalk::strayed() {
-  best_.cut();
+  best_.sharpen();
   return pool_.done() && best_.threshold() < pool_.threshold();
 }
 

@@ -89,7 +89,7 @@ void Selection::offer(RabitqHit* hits, std::size_t count, const std::uint32_t* n
       if (hits[i].estimate < pool_.threshold() || (once_ && !seen_.insert(row))) continue;
       pool_.push(hits[i].estimate, static_cast<std::int64_t>(row));
     }
-    return pool_.cut();
+    return pool_.sharpen();
   }
   const bool opening = pool_.threshold() == -kInfinity && count > 2 * keep_;
   const float pivot = opening ? pivot_of(hits, count, keep_) : kInfinity;
@@ -131,7 +131,7 @@ void Selection::flush() {
   for (std::size_t j = 0; j < count_; ++j) {
     pool_.push(std::min(similarities[j], uppers_[j]), static_cast<std::int64_t>(rows_[j]));
   }
-  pool_.cut();
+  pool_.sharpen();
   refined_ += count_;
   count_ = 0;
 }

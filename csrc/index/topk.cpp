@@ -18,7 +18,7 @@ void TopK::insert(const Candidate& candidate) {
 }
 
 void TopK::cut() {
-  if (sorts() || entries_.size() < k_) return;
+  if (entries_.size() < k_) return;
   const auto kth = entries_.begin() + static_cast<std::ptrdiff_t>(k_ - 1);
   std::nth_element(entries_.begin(), kth, entries_.end(),
                    [this](const Candidate& a, const Candidate& b) { return ids_->better(a, b); });
@@ -27,8 +27,10 @@ void TopK::cut() {
 }
 
 std::vector<Candidate> TopK::take_sorted() {
-  cut();
-  if (!sorts()) ids_->sort(entries_);
+  if (!sorts()) {
+    cut();
+    ids_->sort(entries_);
+  }
   return std::move(entries_);
 }
 

@@ -23,14 +23,18 @@ class TopK {
     if (entries_.size() == 2 * k_ + 64 || (entries_.size() == k_ && threshold_ < kLowest)) cut();
   }
 
-  // Cuts to the k best known now, so that threshold() is as sharp as it can be.
-  void cut();
+  // Makes threshold() nearly as sharp as it can be: a long list is cut back to the k best once enough others have come
+  // for that to cost little a candidate.
+  void sharpen() {
+    if (!sorts() && (entries_.size() > k_ + k_ / 8 || (entries_.size() >= k_ && threshold_ < kLowest))) cut();
+  }
   std::vector<Candidate> take_sorted();  // at most k, best first
 
  private:
   static constexpr std::size_t kSorted = 64;  // lists up to this length are kept in order: cheaper than cutting
   bool sorts() const { return k_ <= kSorted; }
   void insert(const Candidate& candidate);
+  void cut();  // to the k best known now
 
   static constexpr float kLowest = std::numeric_limits<float>::lowest();
 

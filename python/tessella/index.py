@@ -429,7 +429,7 @@ class Index:
         """The k best rows for each query of `q` (nq, dim).
 
         Args:
-            k: 1 to 2,048. Where there are fewer rows, ids are -1 and scores -inf (`l2`: inf).
+            k: 1 to 16,384. Where there are fewer rows, ids are -1 and scores -inf (`l2`: inf).
             nprobe: inverted lists to look into, default `ix.nprobe`; IVF only.
             ef: candidates that a walk keeps, at least k, default `ix.ef`; Graph only.
             recall: instead, the effort that reached this share of the true k best, and a standard error more, when the

@@ -34,7 +34,7 @@ Indices = npt.NDArray[np.int64]
 
 _SEED = 0x7E55E11A
 _RAW_TOKENS = ("f32", "f16", "bf16")
-_MOST_CANDIDATES = 2048  # the longest list that an index returns
+_MOST_CANDIDATES = 16_384  # the longest list that an index returns
 _FOR_EACH, _FOR_EACH_LEARNED = 20, 10  # candidates for each document wanted, before anything has been measured
 _LEAST, _LEAST_LEARNED = 200, 100
 _DRAWN = ("fde", "smve")  # kinds of encoders that have looked at no document
@@ -254,7 +254,7 @@ class MultiVectorIndex:
 
         Args:
             queries: token vectors of one query (t, dim) or more, in any of the forms that documents have.
-            candidates: how many documents the first stage hands on, 2,048 at most. "auto" goes by what `calibrate`
+            candidates: how many documents the first stage hands on, 16,384 at most. "auto" goes by what `calibrate`
                 measured, and before it takes 20·k but at least 200, with a learned encoder half of that.
             recall: the share of the true k best to aim at, where the index has been calibrated.
             where: only documents that this admits, as for `Index.search`.

@@ -124,7 +124,7 @@ MISUSE: list[tuple[Callable[[ts.Index, Floats], object], str]] = [
     (lambda ix, q: ix.search(q, 3, nprobe=2, ef=20), "search: expected nprobe with IVF only"),
     (lambda ix, q: ix.search(q, 3, recall=0.9), "search: expected a calibrated index for recall=0.9"),
     (lambda ix, q: ix.search(q, 0), "expected k"),
-    (lambda ix, q: ix.search(q, 2049), "expected k"),
+    (lambda ix, q: ix.search(q, 16_385), "expected k"),
     (lambda ix, q: ix.explain(q, 3, ef=0), "explain: expected ef >= 1; got 0"),
     (lambda ix, q: ix.explain(q, 3, recall=0.9), "explain: expected a calibrated index"),
     (lambda ix, q: ix.range_search(q, 0.3, ef=-1), "range_search: expected ef >= 1; got -1"),

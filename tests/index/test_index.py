@@ -161,7 +161,7 @@ MISTAKES = [
     (lambda ix: ix.add(X, threads=0), "add: expected threads >= 1; got 0"),
     (lambda ix: ix.search(X, 0), "search: expected k >= 1; got 0"),
     (lambda ix: ix.search(X, -3), "search: expected k >= 1; got -3"),
-    (lambda ix: ix.search(X, 2049), "search: expected k in 1..2048; got 2049"),
+    (lambda ix: ix.search(X, 16385), "search: expected k in 1..16384; got 16385"),
     (lambda ix: ix.search(X, 2.5), "search: expected k as an int; got float"),
     (lambda ix: ix.search(NAN, 2), "search: expected finite queries; row 2 has a NaN or an infinity"),
     (lambda ix: ix.search(X[:, :5], 2), "search: expected q of shape (n, 6); got (4, 5)"),

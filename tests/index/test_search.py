@@ -114,10 +114,21 @@ def test_fewer_rows_than_k_are_padded(spec: str, metric: str, rng: np.random.Gen
 
 
 def test_long_result_lists_are_exact(level: str, rng: np.random.Generator) -> None:
-    x, q = clustered(rng, 2600, 16), clustered(rng, 9, 16)
+    x, q = clustered(rng, 17_000, 16), clustered(rng, 9, 16)
     ix = ts.Index("Flat", dim=16, metric="ip")
     ix.add(x)
-    assert recall(ix.search(q, 2048).ids, truth(q, x, 2048, "ip")) == 1.0
+    for k in (2048, 16_384):
+        assert recall(ix.search(q, k).ids, truth(q, x, k, "ip")) == 1.0
+
+
+@pytest.mark.parametrize("spec", ["Flat,B1+U8", "IVF16,B1+U8", "Graph32,B1+U8", "Flat,PQ8x4"])
+def test_long_result_lists_of_codes_are_whole(spec: str, rng: np.random.Generator) -> None:
+    x = clustered(rng, 9000, 16)
+    ix = ts.Index(spec, dim=16, metric="ip")
+    ix.add(x)
+    ids, scores = ix.search(x[:3], 8000)
+    assert (ids >= 0).all() and all(len(set(row)) == 8000 for row in ids.tolist())
+    assert (np.diff(scores, axis=1) <= 0).all()
 
 
 def test_zero_vectors_score_zero_under_cosine(level: str) -> None:

@@ -20,7 +20,7 @@ constexpr std::size_t scalar_bytes(ScalarType type) {
 constexpr std::size_t padded_dim(std::size_t d) { return (d + 63) / 64 * 64; }
 
 constexpr std::size_t kBlockRows = 32;  // rows of a fast-scan block; every store counts in these
-constexpr std::size_t kMaxK = 2048;     // longest result list a search may ask for
+constexpr std::size_t kMaxK = 16'384;   // longest result list a search may ask for
 
 // One entry of a result list. `similarity` is larger-is-better: the inner product, or minus the squared
 // distance. `row` is the row's position in its store; -1 marks an empty slot (similarity -inf).
