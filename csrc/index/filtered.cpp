@@ -4,8 +4,8 @@
 #include <atomic>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <unordered_map>
-#include <utility>
 
 #include "common/buffer.h"
 #include "common/parallel.h"
@@ -89,17 +89,32 @@ std::vector<Gathered> gather_range(const RowScorer& scorer, std::span<const Quer
   return out;
 }
 
-// Queries under one bitmap, so many at most.
-std::vector<std::vector<std::size_t>> companies(const SearchRequest& request) {
-  std::unordered_map<const std::uint64_t*, std::vector<std::size_t>> open;
-  std::vector<std::vector<std::size_t>> all;
-  for (std::size_t q = 0; q < request.nq; ++q) {
-    auto& company = open[request.bitmap(q).words.data()];
-    company.push_back(q);
-    if (company.size() == kGatherQueries) all.push_back(std::exchange(company, {}));
+// Queries under one bitmap, each group in order.
+std::vector<std::vector<std::size_t>> by_filter(const SearchRequest& request) {
+  std::vector<std::vector<std::size_t>> groups;
+  if (request.nq == 0) return groups;
+  if (request.allowed.size() <= 1) {
+    groups.emplace_back(request.nq);
+    std::iota(groups[0].begin(), groups[0].end(), std::size_t{0});
+    return groups;
   }
-  for (auto& [words, company] : open) {
-    if (!company.empty()) all.push_back(std::move(company));
+  std::unordered_map<const std::uint64_t*, std::size_t> numbers;
+  for (std::size_t q = 0; q < request.nq; ++q) {
+    const std::size_t group = numbers.try_emplace(request.bitmap(q).words.data(), groups.size()).first->second;
+    if (group == groups.size()) groups.emplace_back();
+    groups[group].push_back(q);
+  }
+  return groups;
+}
+
+// The same, so many at most.
+std::vector<std::vector<std::size_t>> companies(const SearchRequest& request) {
+  std::vector<std::vector<std::size_t>> all;
+  for (const std::vector<std::size_t>& group : by_filter(request)) {
+    for (std::size_t first = 0; first < group.size(); first += kGatherQueries) {
+      const auto begin = group.begin() + static_cast<std::ptrdiff_t>(first);
+      all.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(std::min(kGatherQueries, group.size() - first)));
+    }
   }
   return all;
 }
@@ -150,30 +165,31 @@ struct Same {
 // What the planner goes by; a filter that should keep copies of its rows makes them here.
 Matches matches_of(const RowBitmap& allowed, const SearchRequest& request, const RowScorer& scorer, const IdMap& ids,
                    const Ground& ground) {
-  if (allowed.all()) return ground.rows;
+  Matches matches(allowed.all() ? ground.rows : allowed.count);
   RowFilter* filter = allowed.filter;
-  if (filter == nullptr) return allowed.count;
-  const bool copies = filter->wants_copies() && std::isfinite(ground.copied);
-  if (copies) filter->copies(request.state, [&] { return copy_rows(scorer.rows(), allowed, ids); });
-  if (!std::isfinite(ground.run)) return {allowed.count, copies};
-  const RowFilter::Spread& spread = filter->spread();
-  return {allowed.count, copies, spread.blocks, spread.runs};
+  if (allowed.all() || filter == nullptr) return matches;
+  matches.copies = filter->wants_copies() && std::isfinite(ground.copied);
+  if (matches.copies) filter->copies(request.state, [&] { return copy_rows(scorer.rows(), allowed, ids); });
+  if (!std::isfinite(ground.run)) return matches;
+  matches.blocks = filter->spread().blocks;
+  matches.runs = filter->spread().runs;
+  return matches;
 }
 
 std::map<std::pair<Way, std::size_t>, Same> by_plan(const SearchRequest& request, const RowScorer& scorer,
                                                     const IdMap& ids, const Ground& ground) {
   std::map<std::pair<Way, std::size_t>, Same> groups;
-  Plan plan;
-  for (std::size_t q = 0; q < request.nq; ++q) {
-    const RowBitmap allowed = request.bitmap(q);
-    if (q == 0 || request.allowed.size() != 1) {
-      plan = plan_for(ground, request.k, matches_of(allowed, request, scorer, ids, ground));
-    }
-    if (request.plans != nullptr) request.plans[q] = plan;
+  for (const std::vector<std::size_t>& queries : by_filter(request)) {
+    Matches matches = matches_of(request.bitmap(queries.front()), request, scorer, ids, ground);
+    matches.queries = std::min(queries.size(), kGatherQueries);
+    const Plan plan = plan_for(ground, request.k, matches);
     Same& same = groups[{plan.way, plan.effort}];
     same.plan = plan;
-    same.queries.push_back(q);
+    same.queries.insert(same.queries.end(), queries.begin(), queries.end());
+    if (request.plans == nullptr) continue;
+    for (const std::size_t q : queries) request.plans[q] = plan;
   }
+  for (auto& [kind, same] : groups) std::sort(same.queries.begin(), same.queries.end());
   return groups;
 }
 

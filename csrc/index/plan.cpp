@@ -18,6 +18,7 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 constexpr double kQuery = 3000.0;                        // tables of a query
 constexpr double kGatherQuery = 1300.0;                  // …, those for a scan not among them
 constexpr double kGatherRow = 8.0, kGatherByte = 0.035;  // a row from anywhere, and each byte of its code
+constexpr double kFetched = 0.75;                        // share of what bytes cost that is theirs to come
 constexpr double kScanByte = 0.023;                      // a byte of a block of estimates
 constexpr double kLookUp = 0.6;                          // a piece of an 8-bit product code
 constexpr double kRun = 70.0;                            // of blocks: its hits are sifted by themselves
@@ -36,13 +37,16 @@ double at_least_one(double share) { return 1.0 - std::pow(1.0 - share, static_ca
 
 Ground::Ground(const RowScorer& scorer, std::size_t rows_there) : rows(rows_there) {
   gathered = block = run = list = number = visit = copied = estimate_ = kNever;
+  fetched = 0.0;
   const RowConfig& config = scorer.rows().config();
   const std::size_t padded = scorer.rows().padded();
   if (const Codec* fine = scorer.fine()) {
     const bool raw = fine->kind == Codec::Kind::kRaw;
     const std::size_t bytes = raw ? config.dim * scalar_bytes(fine->type) : padded * fine->bits / 8;
     const double far = bytes * rows > kCacheBytes ? kFar : 1.0;
-    gathered = kGatherRow + far * kGatherByte * static_cast<double>(bytes);
+    const double read = far * kGatherByte * static_cast<double>(bytes);
+    gathered = kGatherRow + read;
+    fetched = kFetched * read;
   }
   if (const PqShape* pq = scorer.rows().pq_shape()) {
     const auto pieces = static_cast<double>(pq->pieces());
@@ -85,6 +89,12 @@ double share_of(std::size_t matches, std::size_t rows) {
 double cost_of_refining(const Ground& ground, std::size_t k, double matches) {
   if (!std::isfinite(ground.gathered)) return 0.0;
   return (kRefined + ground.gathered) * std::min(matches, 12.0 * static_cast<double>(k) + 64.0);
+}
+
+double cost_of_gathering(const Ground& ground, const Matches& matches) {
+  const double alone = ground.gathered - ground.fetched;
+  return kGatherQuery + static_cast<double>(matches.count) *
+                            (alone + ground.fetched / static_cast<double>(std::max<std::size_t>(1, matches.queries)));
 }
 
 double cost_of_scan(const Ground& ground, std::size_t k, const Matches& matches) {
@@ -153,7 +163,7 @@ Plan plan_for(const Ground& ground, std::size_t k, const Matches& matches) {
   const std::size_t count = matches.count;
   plan.costs.fill(kNever);
   const auto cost = [&](Way way) -> double& { return plan.costs[static_cast<std::size_t>(way)]; };
-  if (std::isfinite(ground.gathered)) cost(Way::kGather) = kGatherQuery + static_cast<double>(count) * ground.gathered;
+  if (std::isfinite(ground.gathered)) cost(Way::kGather) = cost_of_gathering(ground, matches);
   if (ground.lists != 0) {
     cost(Way::kLists) = cost_of_lists(ground, k, count);
   } else if (std::isfinite(ground.block)) {

@@ -32,6 +32,7 @@ struct Ground {
 
   std::size_t rows;
   double gathered;  // a row scored by itself
+  double fetched;   // …: the part of that which queries under the same filter share
   double block;     // 32 rows scanned by estimates
   double run;       // blocks one after another, up to one in which no row counts
   double list;      // a list looked into
@@ -58,12 +59,12 @@ struct Plan {
 
 // What is known of the rows that a filter admits.
 struct Matches {
-  Matches(std::size_t rows, bool kept_copies = false, std::size_t in_blocks = 0, std::size_t in_runs = 0)
-      : count(rows), copies(kept_copies), blocks(in_blocks), runs(in_runs) {}
+  Matches(std::size_t rows) : count(rows) {}
 
   std::size_t count;
-  bool copies;               // the filter keeps copies of their codes
-  std::size_t blocks, runs;  // of 32 rows that have one, and how many runs these make; 0 blocks: as chance has it
+  std::size_t queries = 1;           // that look at them together
+  bool copies = false;               // the filter keeps copies of their codes
+  std::size_t blocks = 0, runs = 0;  // of 32 rows that have one, and how many runs these make; 0: as chance has it
 };
 
 Plan plan_for(const Ground& ground, std::size_t k, const Matches& matches);
