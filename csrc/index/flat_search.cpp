@@ -248,6 +248,7 @@ void FlatScan::code_part(std::size_t q0, std::size_t nq, Range range, std::size_
   found.reserve(nq);
   for (std::size_t i = 0; i < nq; ++i) {
     found.emplace_back(scorer_, tables[i], keep, ids_, false, request_.bitmap(q0 + i));
+    if (!request_.guesses.empty()) found.back().begin_with(request_.guesses[q0 + i]);
   }
   scan_estimates(tables.data(), nq, range, space, found.data());
   for (Selection& each : found) {

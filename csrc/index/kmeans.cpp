@@ -135,8 +135,9 @@ Assignment assign(const Data& data, const std::vector<float>& centroids) {
   return out;
 }
 
-// The same through codes; costs are those by the 8-bit ones.
-Assignment assign_assisted(const Data& data, const std::vector<float>& centroids) {
+// The same through codes; costs are those by the 8-bit ones. `before`: where rows were nearest last, or nothing.
+Assignment assign_assisted(const Data& data, const std::vector<float>& centroids,
+                           std::span<const std::uint32_t> before) {
   const Metric metric = data.spherical ? Metric::kInnerProduct : Metric::kL2;
   auto all =
       std::make_unique<FlatIndex>(RowConfig{data.d, metric, false, parse_codecs({"B1", "U8"}), kSeed}, data.table);
@@ -144,7 +145,7 @@ Assignment assign_assisted(const Data& data, const std::vector<float>& centroids
   const NearestCentroids nearest(std::move(all), data.table, data.threads);
   Assignment out{std::vector<std::uint32_t>(data.n), std::vector<float>(data.n)};
   std::vector<std::int64_t> numbers(data.n);
-  nearest.find(data.x, data.n, 1, data.threads, out.cost.data(), numbers.data());
+  nearest.find(data.x, data.n, 1, data.threads, out.cost.data(), numbers.data(), before);
   for (std::size_t i = 0; i < data.n; ++i) {
     out.nearest[i] = static_cast<std::uint32_t>(std::max<std::int64_t>(numbers[i], 0));  // none: beyond all numbers
     if (data.spherical) out.cost[i] = 1.0f - out.cost[i];
@@ -227,7 +228,7 @@ KmeansResult lloyd(const Data& data, std::vector<float> centroids, std::size_t i
   KmeansResult out;
   const std::size_t k = centroids.size() / data.d;
   for (std::size_t i = 0; i < iterations; ++i) {
-    Assignment found = k >= kAssisted ? assign_assisted(data, centroids) : assign(data, centroids);
+    Assignment found = k >= kAssisted ? assign_assisted(data, centroids, out.nearest) : assign(data, centroids);
     const Members members = members_of(found.nearest, k);
     out.costs.push_back(mean_cost(found));
     update(data, members, centroids);

@@ -32,12 +32,12 @@ NearestCentroids::~NearestCentroids() = default;
 std::size_t NearestCentroids::nbytes() const { return lists_ != nullptr ? lists_->nbytes() : 0; }
 
 void NearestCentroids::find(const float* rows, std::size_t n, std::size_t wanted, std::size_t threads, float* scores,
-                            std::int64_t* numbers) const {
+                            std::int64_t* numbers, std::span<const std::uint32_t> guesses) const {
   for (std::size_t first = 0; first < n; first += kSliceRows) {
-    const SearchRequest part{
-        rows + first * all_->config().dim, std::min(kSliceRows, n - first), wanted, kEpsilon, threads,
-        scores + first * wanted,           numbers + first * wanted};
+    SearchRequest part{rows + first * all_->config().dim, std::min(kSliceRows, n - first), wanted, kEpsilon, threads,
+                       scores + first * wanted,           numbers + first * wanted};
     if (lists_ == nullptr) {
+      if (!guesses.empty()) part.guesses = guesses.subspan(first, part.nq);
       all_->search(part);
     } else {
       lists_->search({part, lists_->lists() / kOneOf});

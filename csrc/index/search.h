@@ -37,6 +37,8 @@ struct SearchRequest {
   std::span<const RowBitmap> allowed = {};  // none: all rows count; one for all queries; or one for each
   Plan* plans = nullptr;                    // (nq) how each query was filtered, where somebody asks
   std::uint64_t state = 0;                  // of the index: see FairLock
+  // A row for each query to look at first, which rules most others out; codes of a flat index and k = 1 only.
+  std::span<const std::uint32_t> guesses = {};
 
   RowBitmap bitmap(std::size_t q) const { return allowed.empty() ? RowBitmap{} : allowed[allowed.size() == 1 ? 0 : q]; }
 };

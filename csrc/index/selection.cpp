@@ -116,6 +116,11 @@ void Selection::offer_rows(const std::uint32_t* numbers, std::size_t count) {
   }
 }
 
+void Selection::begin_with(std::uint32_t row) {
+  add({row, kInfinity});
+  flush();
+}
+
 void Selection::add(const Deferred& hit) {
   if (hit.upper < pool_.threshold() || (once_ && !seen_.insert(hit.row))) return;
   if (count_ == kRefineRows) flush();

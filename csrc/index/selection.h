@@ -74,6 +74,8 @@ class Selection {
   void offer(RabitqHit* hits, std::size_t count, const std::uint32_t* numbers, std::size_t base);
   // Rows to be scored without a B1 estimate, several at a time: the last ones wait for more, or for the end.
   void offer_rows(const std::uint32_t* numbers, std::size_t count);
+  // A row that is scored at once; where it may come again, once more.
+  void begin_with(std::uint32_t row);
   // Refines what was put off; best first, at most `keep`.
   std::vector<Ranked> finish();
 
