@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bench import machine
 
-PARTS = ("encode", "quality", "sparse", "maxsim", "search", "judged")  # modules with rows(options) and line(row)
+# Modules with rows(options) and line(row).
+PARTS = ("encode", "quality", "sparse", "maxsim", "search", "plaid", "judged")
 HISTORY = Path(__file__).resolve().parents[1] / "history"
 
 

@@ -3,7 +3,8 @@
 Real ColBERTv2 tokens, spliced to as many documents as are asked for: each of 80 tokens, in windows of 18 to 40 of the
 500 passages' with 3 % of noise, scaled back to unit length. The truth is the exact MaxSim over the float16 tokens. Of
 the real queries every third is shown to an encoder that learns, the next one calibrates the number of candidates, and
-the one after that is timed, and its recall told.
+the one after that is timed, and its recall told. Few queries make calibration cautious, so a few numbers of candidates
+follow, with all queries that the encoder has not seen.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SETTINGS = (  # encoder, codes, tokens
     ("smve", "", "int8"),
 )
 PIECE = 10_000  # documents made, and added, at a time
+FIXED = (256, 512, 1024, 2048, 4096)  # numbers of candidates
 BATCHES = 3  # times that the timed queries are asked
 TAUGHT, CALIBRATING, TIMED = (slice(i, None, 3) for i in range(3))  # of the real queries
 
@@ -69,7 +71,8 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             if truth is None:  # of float16 tokens
                 truth, exact_ms = exact_best(index, asked, options.store and options.store / f"{n}-truth.npz")
             names = dict(zip(("encoder", "codes", "tokens"), setting, strict=True))
-            yield measured(index, asked, truth, n) | names | {"exact_ms": exact_ms}
+            for row in measured(index, asked, truth):
+                yield row | names | {"n": n, "exact_ms": exact_ms}
             del index
 
 
@@ -121,21 +124,30 @@ def built(found: TokenSet, taught: npt.NDArray[np.float16], encoder: str, codes:
     return index
 
 
-def measured(index: Any, asked: npt.NDArray[np.float16], truth: npt.NDArray[np.int64], n: int) -> dict[str, Any]:
+def measured(index: Any, asked: npt.NDArray[np.float16], truth: npt.NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """As calibrated for the recall, and at fixed numbers of candidates."""
     index.calibrate(asked[CALIBRATING], K, recall=RECALL, truth=truth[CALIBRATING], threads=1)
-    asked, truth = asked[TIMED], truth[TIMED]
-    hits = index.search(asked, K, threads=1)
+    yield timed(index, asked[TIMED], truth[TIMED], "auto")
+    unseen = np.arange(len(asked)) % 3 != 0
+    for candidates in FIXED:
+        yield timed(index, asked[unseen], truth[unseen], candidates)
+
+
+def timed(
+    index: Any, asked: npt.NDArray[np.float16], truth: npt.NDArray[np.int64], candidates: int | str
+) -> dict[str, Any]:
+    hits = index.search(asked, K, candidates=candidates, threads=1)
     recall = np.mean([np.isin(a, b).mean() for a, b in zip(truth, np.asarray(hits.ids), strict=True)])
     taken = []
     for _ in range(BATCHES):
         for query in asked:
             start = time.process_time()
-            index.search(query, K, threads=1)
+            index.search(query, K, candidates=candidates, threads=1)
             taken.append(1e3 * (time.process_time() - start))
     return {
-        "n": n, "k": K, "candidates": hits.candidates, "expected_recall": hits.expected_recall, "recall": float(recall),
-        "ms": statistics.median(taken), "ms_p90": sorted(taken)[int(0.9 * len(taken))],
-        "bytes_a_document": index.nbytes / n,
+        "k": K, "calibrated": candidates == "auto", "candidates": hits.candidates, "queries": len(asked),
+        "expected_recall": hits.expected_recall, "recall": float(recall), "ms": statistics.median(taken),
+        "ms_p90": sorted(taken)[int(0.9 * len(taken))], "bytes_a_document": index.nbytes / len(index),
     }  # fmt: skip
 
 
