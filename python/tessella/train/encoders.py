@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tessella.encoder import Encoder
 from tessella.encoder.batches import by_tokens
-from tessella.encoder.head import headed
+from tessella.encoder.head import headed, out_dim
 from tessella.encoder.pooler import pooled_by, states_of
 from tessella.encoder.pooling import pool
 from tessella.encoder.tokens import Ids
@@ -84,7 +84,7 @@ class EncoderModule(nn.Module):
     def _zeros(self, n: int) -> Tensor:
         weight = next(self.backbone.parameters())
         shape = (n, self.backbone.depth) if self.layers else (n,)
-        return weight.new_zeros(*shape, self.backbone.dim * len(self.pooling.modes))
+        return weight.new_zeros(*shape, out_dim(self.head, self.backbone.dim * len(self.pooling.modes)))
 
 
 def as_module(model: Any, *, layers: bool = False) -> nn.Module:
