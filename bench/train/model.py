@@ -14,16 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tessella.encoder import Encoder
 from tessella.eval import read
 
 SPLIT_SEED = 7
+MAX_TOKENS = 24
 
 
 class Cut(nn.Module):
-    """Texts to (n, 384) by the first two layers of MiniLM; each text is tokenised once."""
+    """Texts to (n, 384) by the first layers of MiniLM, or to (n, layers, 384), a vector for each of them; each text is
+    tokenised once."""
 
-    def __init__(self, layers: int = 2, max_tokens: int = 24) -> None:
+    def __init__(self, layers: int = 2, max_tokens: int = MAX_TOKENS, *, each_layer: bool = False) -> None:
         super().__init__()
+        self.each_layer = each_layer
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
 
@@ -43,25 +47,46 @@ class Cut(nn.Module):
         return [self.known[text] for text in texts]
 
     def forward(self, texts: list[str]) -> Tensor:
+        pooled = self.pooled(texts)
+        return torch.stack(pooled, dim=1) if self.each_layer else pooled[-1]
+
+    def pooled(self, texts: list[str]) -> list[Tensor]:
+        """Means over the tokens' states after each layer."""
         ids = self.ids(texts)
         rows = torch.zeros(len(ids), max(map(len, ids)), dtype=torch.int64)
         for i, each in enumerate(ids):
             rows[i, : len(each)] = torch.tensor(each)
         mask = (rows > 0).long()
-        states = self.model(input_ids=rows, attention_mask=mask).last_hidden_state
-        out: Tensor = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-        return out
+        states = self.model(input_ids=rows, attention_mask=mask, output_hidden_states=True).hidden_states[1:]
+        return [(each * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True) for each in states]
+
+    def encode(self, texts: Any) -> Any:
+        """Unit vectors as NumPy has them, without dropout."""
+        return self.encode_layers(texts)[:, -1]
 
     @torch.no_grad()
-    def encode(self, texts: Any) -> Any:
-        """Unit vectors as NumPy has them, without dropout; texts of like length together."""
+    def encode_layers(self, texts: Any) -> Any:
+        """Such after each layer, (n, layers, d); texts of like length together."""
         self.eval()
         order = sorted(range(len(texts)), key=lambda i: len(self.ids([texts[i]])[0]))
-        out = torch.empty(len(texts), self.model.config.hidden_size)
+        out = torch.empty(len(texts), self.model.config.num_hidden_layers, self.model.config.hidden_size)
         for start in range(0, len(texts), 64):
             places = order[start : start + 64]
-            out[places] = nn.functional.normalize(self([texts[i] for i in places]), dim=1)
+            out[places] = nn.functional.normalize(torch.stack(self.pooled([texts[i] for i in places]), dim=1), dim=-1)
         return out.numpy()
+
+
+class Guide:
+    """Vectors by all of MiniLM, of the tokens that the model sees; each text's are made once."""
+
+    def __init__(self) -> None:
+        self.encoder = Encoder.load("minilm", max_tokens=MAX_TOKENS)
+        self.known: dict[str, Any] = {}
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        if new := [text for text in dict.fromkeys(texts) if text not in self.known]:
+            self.known.update(zip(new, self.encoder.encode(new), strict=True))
+        return torch.from_numpy(np.stack([self.known[text] for text in texts]))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tessella.encoder import Encoder
 from tessella.encoder.folder import describe
@@ -107,6 +108,20 @@ def test_steps_that_were_fitted_stay_when_others_are(tmp_path: Path) -> None:
     assert encoder.scales.step(16) == first[16] and encoder.scales.step(8) != first[8]
 
 
+def test_vectors_without_a_size_fit_no_step(tmp_path: Path) -> None:
+    """A step of 0 would make every code one of 0 / 0, and a folder that cannot be read."""
+    encoder = Encoder.load(write_transformer(tmp_path / "m"))
+    encoder.fit_quantizer(["w1 w2", "w3"], dims=[8])
+    first = dict(encoder.scales.steps)
+    with torch.no_grad():
+        norms = [each for each in encoder.backbone.modules() if isinstance(each, torch.nn.LayerNorm)]
+        for value, message in ((0.0, "is 0"), (float("nan"), "is nan")):
+            norms[-1].weight.fill_(value)
+            with pytest.raises(InvalidArgument, match=f"not all zero; the largest coordinate of theirs {message}"):
+                encoder.fit_quantizer(["w1 w2", "w3"], dims=[8])
+    assert encoder.scales.steps == first
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown module": ({"modules": [*MODULES, {"path": "2", "type": "x.CNN"}]}, "got CNN"),
     "no first module": ({"modules": []}, "got nothing"),
@@ -117,6 +132,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown mode": ({"pooling": {"pooling_mode": "median"}}, "got 'median'"),
     "a cut": ({"config_sentence_transformers": {"truncate_dim": 0}}, "truncate_dim of .* of at least 1; got 0"),
     "steps": ({"tessella": {"int8_steps": {"384": -1}}}, "steps of int8 above 0"),
+    "a step that float32 lacks": ({"tessella": {"int8_steps": {"384": 1e-300}}}, "steps of int8 above 0"),
 }
 
 

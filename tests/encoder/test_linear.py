@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,57 @@ def test_copies_are_joined_too(again: object, x: torch.Tensor) -> None:
     assert joined(other) and torch.equal(other(x), wanted)
     other.dense.weight.zero_()
     assert torch.equal(block(x), wanted)
+
+
+def doubled(weight: torch.nn.Parameter) -> None:
+    weight.data.mul_(2)
+
+
+def exchanged(weight: torch.nn.Parameter) -> None:
+    weight.data = weight.data * 2
+
+
+def through_numpy(weight: torch.nn.Parameter) -> None:
+    weight.detach().numpy()[:] *= 2
+
+
+def one_column(weight: torch.nn.Parameter) -> None:
+    weight[:, 5].mul_(2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("write", [doubled, exchanged, through_numpy, one_column])
+@pytest.mark.parametrize("shape", [(32, 48), (32, 700), (700, 32), (32, 1)])
+def test_writes_that_torch_does_not_count_are_noticed(write: Callable[..., None], shape: tuple[int, int]) -> None:
+    layer = torch.nn.Linear(*shape)
+    pack(layer)
+    x = torch.randn(7, shape[0])
+    layer(x)
+    for _ in range(2):
+        write(layer.weight)
+        torch.testing.assert_close(layer(x), linear(x, layer.weight, layer.bias), **LOOSE)
+
+
+@torch.no_grad()
+def test_a_weight_stays_laid_out_while_nothing_writes_to_it(x: torch.Tensor) -> None:
+    layer = torch.nn.Linear(32, 48)
+    pack(layer)
+    layer(x)
+    first = layer._laid_out
+    layer(x[:2])
+    assert first is not None and layer._laid_out is first
+
+
+def test_an_encoder_follows_uncounted_writes(tmp_path: Path) -> None:
+    models.write_transformer(tmp_path / "m")
+    encoder, texts = Encoder.load(tmp_path / "m"), ["w1 w2 w3", "w4"]
+    before = encoder.encode(texts)
+    for layer in (each for each in encoder.backbone.modules() if isinstance(each, PackedLinear)):
+        layer.weight.data.mul_(1.5)
+    after = encoder.encode(texts)
+    encoder.save(tmp_path / "saved")
+    assert abs(after - before).max() > 1e-2
+    assert (after == Encoder.load(tmp_path / "saved").encode(texts)).all()
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "electra"])

@@ -12,10 +12,12 @@ pytest.importorskip("transformers", reason="transformers is not installed: the e
 
 from tessella.encoder import Encoder  # noqa: E402
 from tessella.encoder.folder import Pooling  # noqa: E402
+from tessella.encoder.head import Dense  # noqa: E402
 from tessella.errors import InvalidArgument  # noqa: E402
 from tessella.train import Config, Trainer, losses  # noqa: E402
 from tessella.train.encoders import EncoderModule  # noqa: E402
 from tests.encoder.models import write_transformer  # noqa: E402
+from tests.encoder.test_static import write_model2vec  # noqa: E402
 
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10", "w3 w1"]
 
@@ -89,6 +91,15 @@ def test_losses_over_layers_train_an_encoder(name: str, encoder: Encoder) -> Non
     history = Trainer(encoder, LAYERED[name](), data, config).fit()
     assert np.isfinite([each["loss"] for each in history]).all()
     assert found(8) >= before + 0.25
+
+
+def test_texts_without_a_token_are_as_wide_as_others(tmp_path: Path) -> None:
+    """Even where a mini-batch has no others, and the head changes the width."""
+    table = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+    static = Encoder.load(write_model2vec(tmp_path / "static", {"embeddings": table}, normalize=False))
+    static.head.append(Dense({"in_features": 32, "out_features": 20}))
+    module = EncoderModule(static)
+    assert module(["", "w1"]).shape == (2, 20) and module(["", ""]).shape == (2, 20)
 
 
 def test_layers_want_an_encoder() -> None:

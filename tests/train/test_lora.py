@@ -55,6 +55,31 @@ def test_an_encoder_that_has_encoded_before_encodes_by_the_merged_weights(tmp_pa
     assert (merged == Encoder.load(tmp_path / "merged").encode(texts)).all()
 
 
+# peft asks a model of transformers what that calls deprecated
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_an_encoder_follows_a_merge_by_peft_itself(tmp_path: Path) -> None:
+    """peft writes to `weight.data`, which torch does not count."""
+    pytest.importorskip("transformers", reason="transformers is not installed: the extra `encoder`")
+    from peft import LoraConfig, get_peft_model
+
+    from tessella.encoder import Encoder
+    from tests.encoder.models import write_transformer
+
+    encoder = Encoder.load(write_transformer(tmp_path / "model"))
+    texts = ["w1 w2 w3", "w4"]
+    before = encoder.encode(texts)
+    adapted = get_peft_model(encoder.backbone.model, LoraConfig(r=2, target_modules=["query", "dense"]))
+    with torch.no_grad():
+        for name, each in adapted.named_parameters():
+            if "lora_B" in name:
+                each.normal_()
+    wanted = encoder.encode(texts)
+    assert adapted.merge_and_unload() is encoder.backbone.model
+    merged = encoder.encode(texts)
+    assert abs(merged - before).max() > 1e-2
+    assert abs(merged - wanted).max() < 1e-5
+
+
 def test_names_that_no_layer_has_are_refused() -> None:
     with pytest.raises(InvalidArgument, match="expected names of linear layers"):
         add_lora(Bag(), layers=["query"])

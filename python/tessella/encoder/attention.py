@@ -7,30 +7,16 @@ flat rows, untouched. The lengths of the texts arrive as the keyword `runs`, whi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from tessella.encoder.batches import Run
+
 NAME = "tessella_flat"
-Run: TypeAlias = tuple[int, int]  # so many texts of such a length, one after another
-
-
-def runs_of(lengths: Sequence[int]) -> list[Run]:
-    """Lengths of neighbouring texts, equal ones counted together.
-
-    >>> runs_of([5, 5, 3])
-    [(2, 5), (1, 3)]
-    """
-    runs: list[Run] = []
-    for length in lengths:
-        if runs and runs[-1][1] == length:
-            runs[-1] = (runs[-1][0] + 1, length)
-        else:
-            runs.append((1, length))
-    return runs
 
 
 def flat_attention(

@@ -1,8 +1,11 @@
-"""Which texts go through the model together."""
+"""Which texts go through the model together, and which of them through one product of attention."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+Run: TypeAlias = tuple[int, int]  # so many texts of such a length, one after another
 
 
 def by_tokens(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -24,3 +27,18 @@ def by_tokens(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         tokens += lengths[place]
     if batch:
         yield batch
+
+
+def runs_of(lengths: Sequence[int]) -> list[Run]:
+    """Lengths of neighbouring texts, equal ones counted together.
+
+    >>> runs_of([5, 5, 3])
+    [(2, 5), (1, 3)]
+    """
+    runs: list[Run] = []
+    for length in lengths:
+        if runs and runs[-1][1] == length:
+            runs[-1] = (runs[-1][0] + 1, length)
+        else:
+            runs.append((1, length))
+    return runs

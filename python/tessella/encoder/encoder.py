@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -17,7 +18,7 @@ from tessella.encoder.chunks import Chunks
 from tessella.encoder.extras import require
 from tessella.encoder.finding import find
 from tessella.encoder.scales import Scales, default_step
-from tessella.errors import InvalidArgument, UnsupportedType
+from tessella.errors import FormatError, InvalidArgument, UnsupportedType
 from tessella.progress import counted
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tessella.encoder.outputs import Output
     from tessella.encoder.static import Static
     from tessella.encoder.tokens import Ids
+    from tessella.encoder.trainable import TrainablePooling
     from tessella.encoder.transformer import Transformer
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -51,6 +53,7 @@ class Encoder:
         default_prompt: the name of the one that `encode` takes when told nothing.
         similarity: how the model's vectors are compared: `cosine`, `dot`, `euclidean` or `manhattan`.
         truncate_dim: how many leading coordinates are kept where no `dim` is given, as its folder says; None: all.
+        pooler: the module with weights that pools, where there is one (`set_pooling`); None: `pooling` says how.
 
     >>> from tessella.encoder import Encoder
     >>> encoder = Encoder.load("minilm")
@@ -74,6 +77,7 @@ class Encoder:
         self.head = head
         self._body = without_last_normalize(head)
         self.pooling = described.pooling
+        self.pooler: TrainablePooling | None = None
         self.prompts = dict(described.prompts)
         self.default_prompt = described.default_prompt
         self.similarity = described.similarity
@@ -110,13 +114,19 @@ class Encoder:
         if weights not in WEIGHTS:
             raise InvalidArgument(f"load: expected weights of {', '.join(WEIGHTS)}; got {weights!r}")
         described = folder.describe(find(name, download))
-        from tessella.encoder import head
+        from tessella.encoder import head, pooler
 
         kind = getattr(torch, weights)
         if layers is not None:
             _natural(layers, "layers", "load")
         backbone = _backbone(described, device, kind, layers)
         made = cls(backbone, head.load(described.head, kind).to(device), described)
+        if described.pooler is not None:
+            module = pooler.load(described.pooler)
+            if reason := pooler.misfit(module, backbone, head.in_dim(made.head)):
+                cut = module.layered and layers is not None
+                raise (InvalidArgument if cut else FormatError)(f"load: {described.pooler.path}: {reason}")
+            made._pool_by(module, described.pooling.include_prompt)
         if max_tokens is not None:
             _natural(max_tokens, "max_tokens", "load")
             backbone.tokens.max_tokens = min(max_tokens, backbone.tokens.max_tokens or max_tokens)
@@ -126,11 +136,42 @@ class Encoder:
         """Writes a folder that sentence-transformers 6 reads, too; the fitted int8 steps go into tessella.json.
 
         The folder takes the place of an older one in one step. A folder that holds something else is an
-        InvalidArgument.
+        InvalidArgument. A pooling with weights (`set_pooling`) has a folder of its own in it, and such a model is read
+        by `Encoder.load` alone.
         """
         from tessella.encoder.saving import save
 
         save(self, Path(path))
+
+    def set_pooling(self, module: TrainablePooling, *, include_prompt: bool | None = None) -> None:
+        """Pools by a module with weights from here on, in place of the model's own modes.
+
+        Args:
+            module: `LatentAttention`, `WeightedLayers` or `LayerPooling` of `tessella.encoder.trainable`, made for the
+                `dim` of the backbone and its `depth` in layers. It is moved to the model's device and type.
+            include_prompt: whether instructions are pooled; None leaves that as it is.
+
+        `encode` and what stands on it, `encode_chunks` and `embed` go through it, a `Trainer` made afterwards trains
+        it, and `save` writes it. `encode_tokens` gives the states before pooling, as ever. Rows stay without padding.
+        int8 steps that were fitted are dropped, since vectors are others now. A module that does not fit is an
+        InvalidArgument, and the model stays as it was.
+
+        >>> from tessella.encoder import Encoder
+        >>> from tessella.encoder.trainable import LatentAttention
+        >>> encoder = Encoder.load("minilm")
+        >>> encoder.set_pooling(LatentAttention(encoder.backbone.dim, latents=16, heads=4, head_dim=32))
+        >>> encoder.encode(["a cat on a mat", "a kitten"]).shape
+        (2, 384)
+        """
+        from tessella.encoder import head, pooler
+
+        if type(module) not in pooler.KINDS.values():
+            known = ", ".join(pooler.KINDS)
+            raise InvalidArgument(f"set_pooling: expected a module {known}; got {type(module).__name__}")
+        if reason := pooler.misfit(module, self.backbone, head.in_dim(self.head)):
+            raise InvalidArgument(f"set_pooling: {reason}")
+        self._pool_by(module, self.pooling.include_prompt if include_prompt is None else include_prompt)
+        self.scales = Scales()
 
     # ---- what it is
 
@@ -252,7 +293,7 @@ class Encoder:
             for start in range(0, len(rows), BLOCK_TEXTS):
                 block = [prefix + text for text in rows[start : start + BLOCK_TEXTS]]
                 ids, special = self.backbone.tokens.with_special(block)
-                for places, states in self._states(ids, budget):
+                for places, states in self._states(ids, budget, self.backbone):
                     parts = states.split([len(ids[i]) for i in places])
                     for place, part in zip(places, parts, strict=True):
                         kept = output.finished(part)
@@ -349,7 +390,8 @@ class Encoder:
 
         A thousand texts of the kind to come are plenty. The steps are kept with the model: `save` writes them. Until
         then int8 has a step for unit vectors in general, 8 / (127 sqrt(dim)). Codes made before of these dimensions no
-        longer fit; steps that an earlier call fitted for others stay. `options` are those of `encode`.
+        longer fit; steps that an earlier call fitted for others stay. `options` are those of `encode`. Texts whose
+        vectors are all zero, as those without a token are, are an InvalidArgument, and the steps stay as they were.
         """
         if not len(texts):
             raise InvalidArgument("fit_quantizer: expected texts; got none")
@@ -361,12 +403,14 @@ class Encoder:
         """Vectors as a torch tensor that carries gradients: one pass over all the texts together, for training."""
 
         from tessella.encoder.head import headed
+        from tessella.encoder.pooler import pooled_by, states_of
         from tessella.encoder.pooling import pool
 
         rows = _strings(texts, "embed")
         output: Output = self._output(dim, "float32", None, "embed")
         ids, skip = self._ids(rows, prompt or "")
-        pooled = pool(self.backbone(ids), [len(each) for each in ids], self.pooling.modes, skip)
+        states, lengths = states_of(self.backbone, self.pooler)(ids), [len(each) for each in ids]
+        pooled = pooled_by(self.pooler, states, lengths, lambda x: pool(x, lengths, self.pooling.modes, skip))
         return output.vectors(headed(self._body, pooled))
 
     # ---- behind the door
@@ -374,25 +418,38 @@ class Encoder:
     def _encode_block(
         self, texts: Sequence[str], prefix: str, output: Output, budget: int, made: Array, done: Callable[[int], None]
     ) -> None:
+        from tessella.encoder.pooler import states_of
+
         ids, skip = self._ids(texts, prefix)
         made[[i for i, each in enumerate(ids) if not each]] = 0
-        for places, states in self._states(ids, budget):
+        for places, states in self._states(ids, budget, states_of(self.backbone, self.pooler)):
             made[places] = self._finished(states, [len(ids[i]) for i in places], skip, output)
             done(len(places))
         done(sum(not each for each in ids))
 
-    def _states(self, ids: Sequence[Ids], budget: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+    def _pool_by(self, module: TrainablePooling, include_prompt: bool) -> None:
+        from tessella.encoder.pooler import mode_of, ready
+
+        self.pooler = ready(module, self.backbone)
+        self.pooling = folder.Pooling((mode_of(module),), include_prompt)
+
+    def _states(
+        self, ids: Sequence[Ids], budget: int, run: Callable[[Sequence[Ids]], Any]
+    ) -> Iterator[tuple[list[int], Any]]:
         torch = require("torch")
         for places in by_tokens([len(each) for each in ids], budget):
             with torch.inference_mode():
-                yield places, self.backbone([ids[i] for i in places])
+                yield places, run([ids[i] for i in places])
 
-    def _finished(self, states: torch.Tensor, lengths: Sequence[int], skip: int, output: Output) -> Array:
+    def _finished(self, states: Any, lengths: Sequence[int], skip: int, output: Output) -> Array:
         """What is asked for: in one pass over the states, where the head is a linear map or nothing."""
         from tessella.encoder import pooling
         from tessella.encoder.head import dense_of, fits_one_pass, headed
 
         modes = self.pooling.modes
+        if self.pooler is not None:
+            pooled = self.pooler.flat(states, lengths, lambda x: pooling.pool(x, lengths, modes, skip))
+            return output.finished(headed(self._body, pooled))
         dense = dense_of(self._body)
         by_mode = len(modes) > 1 and dense is None  # tessella.pool would cut each mode by itself
         whole = not by_mode or output.dim == self.full_dim
@@ -413,6 +470,7 @@ class Encoder:
         """Vectors of one text's chunks, and their characters."""
         torch = require("torch")
         from tessella.encoder.head import headed
+        from tessella.encoder.pooler import pooled_by, states_of
         from tessella.encoder.pooling import of_spans
 
         tokens = self.backbone.tokens
@@ -424,16 +482,19 @@ class Encoder:
         covered = chunking.windows(len(ids), parts, tokens.content_tokens) if parts else []
         rows = [before + ids[each.start : each.stop] + after for each in covered]
         vectors: dict[tuple[int, int], Any] = {}
-        for places, states in self._states(rows, budget):
+        modes = self.pooling.modes
+        for places, states in self._states(rows, budget, states_of(self.backbone, self.pooler)):
             held = [(i, covered[place], chunk) for i, place in enumerate(places) for chunk in covered[place].chunks]
             shifts = [len(before) - window.start for _, window, _ in held]
             inside = [(i, by + first, by + last) for by, (i, _, (first, last)) in zip(shifts, held, strict=True)]
+            lengths, spans_of = [len(rows[i]) for i in places], np.array(inside)
             with torch.inference_mode():
-                pooled = of_spans(states, [len(rows[i]) for i in places], self.pooling.modes, np.array(inside))
+                piece = partial(of_spans, lengths=lengths, modes=modes, spans=spans_of)
+                pooled = pooled_by(self.pooler, states, lengths, piece)
             vectors.update(zip((chunk for _, _, chunk in held), pooled, strict=True))
         with torch.inference_mode():
             found = [vectors[key] for key in sorted(vectors)]
-            joined = torch.stack(found) if found else torch.zeros(0, self.backbone.dim * len(self.pooling.modes))
+            joined = torch.stack(found) if found else torch.zeros(0, self.backbone.dim * len(modes))
             made = headed(self._body, joined.to(self.device))
         return made, [(characters[first][0], characters[last - 1][1]) for first, last in sorted(vectors)]
 

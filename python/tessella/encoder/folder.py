@@ -16,6 +16,7 @@ from typing import Any
 from tessella.errors import FormatError, InvalidArgument
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+POOLERS = ("LatentAttention", "LayerPooling", "WeightedLayers")  # poolings with weights, of tessella.encoder.trainable
 HEAD = ("Dense", "LayerNorm", "Normalize")
 IGNORED = ("Dropout",)  # does nothing when it encodes
 OWN_FILE = "tessella.json"
@@ -40,7 +41,7 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A module behind the pooling: `Dense`, `LayerNorm` or `Normalize`, and the folder of its weights."""
+    """A module with a folder of its own for its weights: one behind the pooling, or a pooling that has some."""
 
     kind: str
     path: Path
@@ -54,6 +55,7 @@ class Description:
     path: Path  # of the weights and the tokenizer
     static: bool
     pooling: Pooling = Pooling()
+    pooler: Layer | None = None  # a pooling with weights; `pooling` then says no more than `include_prompt`
     head: tuple[Layer, ...] = ()
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
@@ -124,18 +126,25 @@ def _modules(folder: Path, modules: list[Any]) -> dict[str, Any]:
     if not named or named[0][0] not in ("Transformer", "StaticEmbedding"):
         first = named[0][0] if named else "nothing"
         raise FormatError(f"load: expected {folder} to begin with a Transformer or a StaticEmbedding; got {first}")
-    pooling, head = Pooling(), []
+    (first, path_of_first), behind = named[0], [kind for kind, _ in named[1:]]
+    if set(POOLERS) & set(behind[1:]) or (set(POOLERS) & set(behind) and "Pooling" in behind):
+        got = ", ".join(behind)
+        raise FormatError(f"load: expected {folder} to pool once, right behind its {first}; got {got}")
+    pooling, pooler, head = Pooling(), None, []
     for kind, path in named[1:]:
         config = read_json(path / "config.json", {})
         if kind == "Pooling":
             pooling = _pooling(path, config)
+        elif kind in POOLERS:
+            pooling = Pooling(include_prompt=bool(config.pop("include_prompt", True)))
+            pooler = Layer(kind, path, config)
         elif kind in HEAD:
             head.append(Layer(kind, path, config))
         elif kind not in IGNORED:
-            known = ", ".join(("Transformer", "StaticEmbedding", "Pooling", *HEAD, *IGNORED))
+            known = ", ".join(("Transformer", "StaticEmbedding", "Pooling", *POOLERS, *HEAD, *IGNORED))
             raise FormatError(f"load: expected {folder} to consist of modules {known}; got {kind}")
-    static = named[0][0] == "StaticEmbedding"
-    return {"path": named[0][1], "static": static, "pooling": pooling, "head": tuple(head)}
+    static = first == "StaticEmbedding"
+    return {"path": path_of_first, "static": static, "pooling": pooling, "pooler": pooler, "head": tuple(head)}
 
 
 def _named(folder: Path, entry: Any) -> tuple[str, Path]:

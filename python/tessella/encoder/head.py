@@ -67,6 +67,16 @@ def load(layers: Sequence[Layer], weights: torch.dtype) -> torch.nn.Sequential:
     return head
 
 
+def in_dim(head: torch.nn.Sequential) -> int | None:
+    """Size of the vectors that the head takes; None where any will do."""
+    for module in head:
+        if isinstance(module, Dense):
+            return int(module.linear.in_features)
+        if isinstance(module, LayerNorm):
+            return int(module.norm.normalized_shape[0])
+    return None
+
+
 def out_dim(head: torch.nn.Sequential, dim: int) -> int:
     """Size of what the head makes of vectors of size `dim`."""
     for module in head:

@@ -8,40 +8,74 @@ A GELU that follows is applied by the same kernel, to sums that are still in reg
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import gelu, linear
 
 _ROWS = 1024  # for which the layout is chosen; any number may follow
+_SAMPLE = 64  # numbers of a weight that every call looks at
 _GELU = {"GELUActivation": "none", "GELUTanh": "tanh"}  # of transformers, and what torch calls them
+
+
+class _LaidOut(NamedTuple):
+    """A weight as the kernel reads it, and what told of its changes when it was laid out."""
+
+    weight: Any
+    version: int
+    place: int
+    sample: npt.NDArray[np.float32]  # a view, which keeps those numbers' memory from being used for others
+    seen: bytes
+
+    @classmethod
+    def of(cls, weight: torch.Tensor) -> _LaidOut:
+        # What tells of changes is read first: one that comes in between is then noticed by the next call.
+        version, place, sample = weight._version, weight.data_ptr(), _sample(weight)
+        seen = sample.tobytes()
+        return cls(
+            torch.ops.mkldnn._reorder_linear_weight(weight.detach().clone(), _ROWS), version, place, sample, seen
+        )
+
+    def still(self, weight: torch.Tensor) -> bool:
+        same = self.version == weight._version and self.place == weight.data_ptr()
+        return same and self.sample.tobytes() == self.seen
+
+
+def _sample(weight: torch.Tensor) -> npt.NDArray[np.float32]:
+    """The diagonal of a coarse grid over the weight, so that every part of its rows and of its columns has a number."""
+    grid = weight.detach()[:: max(1, weight.shape[0] // _SAMPLE), :: max(1, weight.shape[1] // _SAMPLE)]
+    view: npt.NDArray[np.float32] = grid.diagonal().numpy()
+    return view
 
 
 class PackedLinear(torch.nn.Linear):
     """torch's Linear, its parameters and their names untouched; the copy that was laid out serves inference alone.
 
-    It is laid out again when the version that torch keeps of the weight has changed. Whoever writes to `weight.data`,
-    which torch does not count, has to call `torch.autograd.graph.increment_version`.
+    It is laid out again when the weight has changed: by torch's count of writes, or, since writes to `weight.data` are
+    not counted (peft merges its adapters so, and averages of weights are often kept so), by where the weight lies and
+    by 64 numbers of it, which each call compares with what they were. Not noticed is an uncounted write that leaves
+    those 64 as they are, to a few rows of the weight for example: after such a one, call
+    `torch.autograd.graph.increment_version(weight)`.
     """
 
-    _packed: Any = None
-    _version = -1
+    _laid_out: _LaidOut | None = None
 
     def forward(self, x: torch.Tensor, *, approximate: str | None = None) -> torch.Tensor:
         """The linear map and, with `approximate` as torch's `gelu` has it, that function of it."""
         if torch.is_grad_enabled() or not self._takes(x):
             plain = linear(x, self.weight, self.bias)
             return plain if approximate is None else gelu(plain, approximate=approximate)
-        version = self.weight._version
-        if self._packed is None or self._version != version:  # training has moved the weights
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().clone(), _ROWS)
-            self._version = version
+        laid_out = self._laid_out
+        if laid_out is None or not laid_out.still(self.weight):
+            laid_out = self._laid_out = _LaidOut.of(self.weight)
         after = "none" if approximate is None else "gelu"
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, after, [], approximate or "")
+        return torch.ops.mkldnn._linear_pointwise(x, laid_out.weight, self.bias, after, [], approximate or "")
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the copy, which torch can neither copy nor write."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_packed", "_version")}
+        return {name: value for name, value in self.__dict__.items() if name != "_laid_out"}
 
     def _takes(self, x: torch.Tensor) -> bool:
         """What the kernel is for; of a weight made in inference mode torch keeps no version."""

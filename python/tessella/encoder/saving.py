@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tessella.encoder import head
 from tessella.encoder.extras import require
-from tessella.encoder.folder import OWN_FILE, Pooling
+from tessella.encoder.folder import OWN_FILE, POOLERS, Pooling
 from tessella.encoder.static import Static
 from tessella.errors import InvalidArgument
 
@@ -27,6 +27,7 @@ _TYPES = {
     "Dense": "sentence_transformers.base.modules.dense.Dense",
     "LayerNorm": "sentence_transformers.sentence_transformer.modules.layer_norm.LayerNorm",
     "Normalize": "sentence_transformers.base.modules.normalize.Normalize",
+    **{name: f"tessella.encoder.trainable.{name}" for name in POOLERS},
 }
 _FORMAT_VERSION = "6.2.0"  # of sentence-transformers, whose layout this is
 _TRANSFORMER = {
@@ -46,9 +47,10 @@ def save(encoder: Encoder, target: Path) -> None:
         else:
             _save_transformer(encoder.backbone, folder)
             modules.append(("Transformer", ""))
-            modules.append(("Pooling", "1_Pooling"))
-            _write(folder / "1_Pooling" / "config.json", _pooling(encoder.pooling, encoder.backbone.dim))
-        for kind, config, module in head.entries(encoder.head):
+            if encoder.pooler is None:
+                modules.append(("Pooling", "1_Pooling"))
+                _write(folder / "1_Pooling" / "config.json", _pooling(encoder.pooling, encoder.backbone.dim))
+        for kind, config, module in _with_folders(encoder):
             name = f"{len(modules)}_{kind}"
             modules.append((kind, name))
             _write(folder / name / "config.json", config)
@@ -57,6 +59,14 @@ def save(encoder: Encoder, target: Path) -> None:
         _write(folder / "modules.json", [_entry(i, *each) for i, each in enumerate(modules)])
         _write(folder / "config_sentence_transformers.json", _settings(encoder))
         _write(folder / OWN_FILE, {"version": 1, "int8_steps": encoder.scales.as_json()})
+
+
+def _with_folders(encoder: Encoder) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Kind, configuration and module of what has a folder of its own: a pooling with weights, and the head."""
+    if encoder.pooler is not None:
+        config = {**encoder.pooler.config(), "include_prompt": encoder.pooling.include_prompt}
+        yield type(encoder.pooler).__name__, config, encoder.pooler
+    yield from head.entries(encoder.head)
 
 
 def _save_transformer(backbone: Any, folder: Path) -> None:

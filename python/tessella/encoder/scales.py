@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tessella.errors import FormatError
+from tessella.errors import FormatError, InvalidArgument
 
 LEVELS = 127
 DEVIATIONS = 8.0  # where nothing was fitted: a coordinate of a unit vector has a deviation of dim^-1/2
@@ -31,9 +31,17 @@ class Scales:
         """Steps for vectors (n, dim) of each dimension, so that none of their coordinates is clipped.
 
         A wider step costs little, since rounding errors are independent; clipping takes from the coordinates that
-        matter most.
+        matter most. Vectors that are all zero, or not finite, have no step: an InvalidArgument.
         """
-        return cls({dim: float(np.abs(x).max()) / LEVELS for dim, x in samples.items()})
+        steps = {dim: float(np.abs(x).max()) / LEVELS for dim, x in samples.items()}
+        for dim, step in steps.items():
+            if not _usable(step):
+                largest = step * LEVELS
+                raise InvalidArgument(
+                    f"fit_quantizer: expected texts whose vectors of {dim} dimensions are finite and not all zero; the"
+                    f" largest coordinate of theirs is {largest:g}"
+                )
+        return cls(steps)
 
     def joined(self, later: Scales) -> Scales:
         """These and later ones, which count where both have a step."""
@@ -52,9 +60,14 @@ class Scales:
             steps = {int(dim): float(step) for dim, step in stored.items()}
         except (AttributeError, TypeError, ValueError) as error:
             raise FormatError(f"load: expected steps of int8 by dimension; got {stored!r}") from error
-        if not all(np.isfinite(step) and step > 0 and dim > 0 for dim, step in steps.items()):
+        if not all(_usable(step) and dim > 0 for dim, step in steps.items()):
             raise FormatError(f"load: expected steps of int8 above 0; got {stored!r}")
         return cls(steps)
+
+
+def _usable(step: float) -> bool:
+    """Whether float32 can divide by it."""
+    return bool(np.finfo(np.float32).tiny <= step <= np.finfo(np.float32).max)
 
 
 def default_step(dim: int) -> float:

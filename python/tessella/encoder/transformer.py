@@ -12,7 +12,8 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 from transformers.utils import logging
 
-from tessella.encoder.attention import NAME, runs_of
+from tessella.encoder.attention import NAME
+from tessella.encoder.batches import runs_of
 from tessella.encoder.folder import Description
 from tessella.encoder.linear import pack
 from tessella.encoder.tokens import Ids, Tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from tessella.encoder import Encoder
 from tessella.encoder.batches import by_tokens
-from tessella.encoder.head import headed
+from tessella.encoder.head import headed, out_dim
+from tessella.encoder.pooler import pooled_by, states_of
 from tessella.encoder.pooling import pool
 from tessella.encoder.tokens import Ids
 from tessella.errors import InvalidArgument
@@ -33,15 +35,21 @@ class EncoderModule(nn.Module):
     """Texts to (n, d) through an encoder's own layers: training it changes the encoder.
 
     Args:
-        encoder: its backbone, pooling and head; instructions (`Config.prompts`) are pooled, or not, as it does.
+        encoder: its backbone, pooling and head; instructions (`Config.prompts`) are pooled, or not, as it does. Weights
+            of its pooling (`Encoder.set_pooling`) are trained, too.
         layers: (n, layers, d) instead, a vector for each layer of the transformer, the last layer last; all of them
             pooled and put through the head alike, as `losses.Matryoshka2D` and `losses.Starbucks` take them.
     """
 
     def __init__(self, encoder: Encoder, *, layers: bool = False) -> None:
         super().__init__()
-        self.backbone, self.head = encoder.backbone, encoder.head
+        self.backbone, self.pooler, self.head = encoder.backbone, encoder.pooler, encoder.head
         self.pooling, self.layers = encoder.pooling, layers
+        if layers and encoder.pooler is not None and encoder.pooler.layered:
+            kind = type(encoder.pooler).__name__
+            raise InvalidArgument(
+                f"Trainer: expected an Encoder whose pooling takes one layer, for layers=True; got {kind}"
+            )
 
     def forward(self, texts: list[str]) -> Tensor:
         ids = self.backbone.tokens(texts)
@@ -51,7 +59,8 @@ class EncoderModule(nn.Module):
         for batch in by_tokens([len(each) for each in ids], _BUDGET):
             lengths, skipped = [len(ids[i]) for i in batch], [skip[i] for i in batch]
             states = self._states([ids[i] for i in batch])
-            vectors = [headed(self.head, pool(each, lengths, self.pooling.modes, skipped)) for each in states]
+            pooled = partial(pool, lengths=lengths, modes=self.pooling.modes, skip=skipped)
+            vectors = [headed(self.head, pooled_by(self.pooler, each, lengths, pooled)) for each in states]
             parts.append(torch.stack(vectors, dim=1) if self.layers else vectors[0])
             places += batch
         if len(places) < len(ids):  # a text without a token, as a static model may meet, is the zero vector
@@ -61,8 +70,9 @@ class EncoderModule(nn.Module):
         out: Tensor = torch.cat(parts)[torch.tensor(places).argsort().to(parts[0].device)]
         return out
 
-    def _states(self, batch: list[Ids]) -> Sequence[Tensor]:
-        return self.backbone.layers(batch) if self.layers else [self.backbone(batch)]
+    def _states(self, batch: list[Ids]) -> Sequence[Any]:
+        """What is pooled to one vector each."""
+        return self.backbone.layers(batch) if self.layers else [states_of(self.backbone, self.pooler)(batch)]
 
     def _skipped(self, texts: list[str]) -> list[int]:
         """How many tokens at the start of each text are an instruction that is not pooled."""
@@ -74,7 +84,7 @@ class EncoderModule(nn.Module):
     def _zeros(self, n: int) -> Tensor:
         weight = next(self.backbone.parameters())
         shape = (n, self.backbone.depth) if self.layers else (n,)
-        return weight.new_zeros(*shape, self.backbone.dim * len(self.pooling.modes))
+        return weight.new_zeros(*shape, out_dim(self.head, self.backbone.dim * len(self.pooling.modes)))
 
 
 def as_module(model: Any, *, layers: bool = False) -> nn.Module:

@@ -39,8 +39,8 @@ def add_lora(
 def merge_lora(model: nn.Module) -> nn.Module:
     """W + alpha / rank * B A in place of each layer with adapters: the architecture is that of before.
 
-    peft adds to `weight.data`, which torch does not count as a change; here it is counted, so that an `Encoder` lays
-    its weights out anew.
+    peft adds to `weight.data`, which torch does not count as a change. Here it is counted, so that an `Encoder` lays
+    its weights out anew whatever the adapters changed; uncounted, it would go by a sample of each weight.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
