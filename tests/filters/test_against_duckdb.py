@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import tessella as ts
 from tessella.attributes import Attributes
 from tessella.filters import Condition, Filters
+from tessella.filters.conditions import HasLength
 
 field = ts.field
 TEXTS = ["", "a", "b", "ab", "a%b", "it's", "é", "\n", 'q"', "array_has(tags, 'a')"]
@@ -150,7 +151,9 @@ def labels(draw: st.DrawFn) -> Pair:
 @st.composite
 def lengths(draw: st.DrawFn) -> Pair:
     name = draw(lists)
-    return Pair(f"array_length({name}) = 0", field(name).is_empty())
+    length = draw(st.integers(0, 3))
+    asked = field(name).is_empty() if length == 0 else HasLength(name, length)
+    return Pair(f"array_length({name}) = {length}", asked)
 
 
 atoms = st.one_of(

@@ -41,6 +41,10 @@ class Labels:
         words: Words = np.bitwise_and.reduce([self._words_of(code) for code in codes], axis=0)
         return words
 
+    def of_length(self, length: int) -> Words:
+        """The rows that carry so many labels, nulls among them; rows without a list carry none."""
+        return packed(np.diff(self._offsets) == length)
+
     def _any_of(self, codes: list[int]) -> Words:
         if len(codes) == 1:
             return self._words_of(codes[0])

@@ -22,7 +22,7 @@ from tessella.attributes.parts import Part
 from tessella.bitmap import Words, clear_tail, full_words, joined, packed, unpacked, word_count
 from tessella.errors import InvalidArgument
 from tessella.filters.conditions import OPERATORS
-from tessella.filters.lowering import Compared, Joined, Labelled, Named, Node, Scalar
+from tessella.filters.lowering import Compared, Joined, Labelled, Measured, Named, Node, Scalar
 
 _RANGES = 4  # of codes, that polars compares with; more are looked up code by code
 
@@ -60,8 +60,8 @@ def bits_of(array: Any, rows: int) -> Words:
 def _found(node: Node, part: Part) -> Found:
     if isinstance(node, Joined):
         return _joined(node, part)
-    if isinstance(node, Labelled):
-        return _labelled(node, part)
+    if isinstance(node, Labelled | Measured):
+        return _of_lists(node, part)
     if isinstance(node, Named):
         return _named(node, part)
     if isinstance(node, Compared):
@@ -86,9 +86,12 @@ def _joined(node: Joined, part: Part) -> Found:
     return both
 
 
-def _labelled(node: Labelled, part: Part) -> Words:
-    having = part.labels(node.column).having(node.labels, all_of=node.all_of)
-    lists = part.lists(node.column)
+def _of_lists(node: Labelled | Measured, part: Part) -> Words:
+    labels, lists = part.labels(node.column), part.lists(node.column)
+    if isinstance(node, Labelled):
+        having = labels.having(node.labels, all_of=node.all_of)
+    else:
+        having = labels.of_length(node.length)
     return lists & ~having if node.negated else lists & having
 
 

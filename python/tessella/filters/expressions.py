@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from tessella.errors import InvalidArgument
-from tessella.filters.conditions import OPERATORS, And, Compare, Condition, Has, IsIn, Not, Or, Typed
+from tessella.filters.conditions import OPERATORS, And, Compare, Condition, Has, HasLength, IsIn, Not, Or, Typed
 
 _NAMES = {
     "array_has": "array_contains",
@@ -114,10 +114,14 @@ def _sign(expr: pl.Expr, left: pl.Expr) -> str:
 
 
 def _comparison(expr: pl.Expr, sign: str, left: pl.Expr, right: pl.Expr, types: Mapping[str, Any]) -> Condition:
-    """A column beside a whole number or a string, which need no evaluation by polars; or the expression as it is."""
+    """A column or the length of its lists beside a whole number, or a column beside a string, which need no evaluation
+    by polars; or the expression as it is."""
     column, value = _column(left, types), _constant(right)
-    if column is None or value is None or not expr.meta.eq(OPERATORS[sign](left, right)):
+    if value is None or not expr.meta.eq(OPERATORS[sign](left, right)):
         return Expression(expr)
+    if column is None:
+        lists = _measured(left, types) if sign == "==" else None
+        return HasLength(lists, value) if lists is not None and isinstance(value, int) else Expression(expr)
     fits = types[column] == pl.String if isinstance(value, str) else types[column].is_numeric()
     return Compare(column, sign, Typed(value, type(value))) if fits else Expression(expr)
 
@@ -164,6 +168,14 @@ def _column(expr: pl.Expr, types: Mapping[str, Any]) -> str | None:
     """The name, where the expression is one of these columns and no more."""
     names = expr.meta.root_names()
     return names[0] if len(names) == 1 and names[0] in types and expr.meta.eq(pl.col(names[0])) else None
+
+
+def _measured(expr: pl.Expr, types: Mapping[str, Any]) -> str | None:
+    """The column of lists whose length the expression is, and no more."""
+    inputs = expr.meta.pop()
+    column = _column(inputs[0], types) if len(inputs) == 1 else None
+    known = column is not None and types[column].base_type() in _LISTS
+    return column if known and expr.meta.eq(inputs[0].list.len()) else None
 
 
 def _values(literal: pl.Expr) -> list[Any]:

@@ -76,6 +76,15 @@ class Labelled:
     negated: bool
 
 
+@dataclass(frozen=True)
+class Measured:
+    """True where the list has so many labels or, negated, where there is a list that has not."""
+
+    column: str
+    length: int
+    negated: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Joined:
     """True where every one of the nodes is, or any."""
@@ -84,7 +93,7 @@ class Joined:
     every: bool
 
 
-Node: TypeAlias = Scalar | Compared | Named | Labelled | Joined
+Node: TypeAlias = Scalar | Compared | Named | Labelled | Measured | Joined
 
 
 def lowered(condition: Condition, types: Types, negated: bool = False) -> Node:
@@ -98,6 +107,9 @@ def lowered(condition: Condition, types: Types, negated: bool = False) -> Node:
         return _scalar(condition.expr, types, negated)
     if isinstance(condition, Has):
         return _labelled(condition, types, negated)
+    if isinstance(condition, HasLength):
+        there = _check(condition, type_of(condition.column, types), pl.List)
+        return Measured(condition.column, condition.length, negated) if there else _scalar(_UNKNOWN, types, negated)
     if isinstance(condition, Between):
         column, low, high = condition.column, condition.low, condition.high
         return lowered(And((Compare(column, ">=", low), Compare(column, "<=", high))), types, negated)
@@ -192,13 +204,11 @@ def _labelled(condition: Has, types: Types, negated: bool) -> Node:
 
 
 def _expression(condition: Condition, types: Types) -> pl.Expr:
-    assert isinstance(condition, Compare | IsIn | Like | Contains | IsNull | HasLength)
+    assert isinstance(condition, Compare | IsIn | Like | Contains | IsNull)
     kept = type_of(condition.column, types)
     column = pl.col(condition.column)
     if isinstance(condition, IsNull):
         return column.is_null()
-    if isinstance(condition, HasLength):
-        return column.list.len() == condition.length if _check(condition, kept, pl.List) else _UNKNOWN
     if isinstance(condition, Like):
         return _like(condition) if _check(condition, kept, pl.String) else _UNKNOWN
     if isinstance(condition, Contains):
