@@ -180,8 +180,7 @@ std::map<std::pair<Way, std::size_t>, Same> by_plan(const SearchRequest& request
                                                     const IdMap& ids, const Ground& ground) {
   std::map<std::pair<Way, std::size_t>, Same> groups;
   for (const std::vector<std::size_t>& queries : by_filter(request)) {
-    Matches matches = matches_of(request.bitmap(queries.front()), request, scorer, ids, ground);
-    matches.queries = std::min(queries.size(), kGatherQueries);
+    const Matches matches = matches_of(request.bitmap(queries.front()), request, scorer, ids, ground);
     const Plan plan = plan_for(ground, request.k, matches);
     Same& same = groups[{plan.way, plan.effort}];
     same.plan = plan;

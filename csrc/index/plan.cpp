@@ -13,15 +13,15 @@ namespace {
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
 // Nanoseconds, fitted to searches of 61,436 rows of 384 dimensions on one core of an AMD EPYC with AVX-512 (see
-// docs/concepts/filters.md); what a row costs that is sorted into its list, and a query that has nothing but rows
-// gathered, on an Intel Xeon with AVX-512 (`python -m bench.filtered --stage costs`).
+// docs/concepts/filters.md); what a row costs that is sorted into its list, a hit that does not count, and a query that
+// has nothing but rows gathered, on an Intel Xeon with AVX-512 (`python -m bench.filtered --stage costs regret`).
 constexpr double kQuery = 3000.0;                        // tables of a query
 constexpr double kGatherQuery = 1300.0;                  // …, those for a scan not among them
 constexpr double kGatherRow = 8.0, kGatherByte = 0.035;  // a row from anywhere, and each byte of its code
-constexpr double kFetched = 0.75;                        // share of what bytes cost that is theirs to come
 constexpr double kScanByte = 0.023;                      // a byte of a block of estimates
 constexpr double kLookUp = 0.6;                          // a piece of an 8-bit product code
 constexpr double kRun = 70.0;                            // of blocks: its hits are sifted by themselves
+constexpr double kSifted = 29.0;                         // a hit that does not count
 constexpr double kRefined = 60.0;                        // a row on its way from estimate to score, beside that
 constexpr double kList = 400.0;                          // a list that is scanned: its first bytes arrive
 constexpr double kShortList = 60.0;                      // one whose rows are scored one by one
@@ -37,16 +37,13 @@ double at_least_one(double share) { return 1.0 - std::pow(1.0 - share, static_ca
 
 Ground::Ground(const RowScorer& scorer, std::size_t rows_there) : rows(rows_there) {
   gathered = block = run = list = number = visit = copied = estimate_ = kNever;
-  fetched = 0.0;
   const RowConfig& config = scorer.rows().config();
   const std::size_t padded = scorer.rows().padded();
   if (const Codec* fine = scorer.fine()) {
     const bool raw = fine->kind == Codec::Kind::kRaw;
     const std::size_t bytes = raw ? config.dim * scalar_bytes(fine->type) : padded * fine->bits / 8;
     const double far = bytes * rows > kCacheBytes ? kFar : 1.0;
-    const double read = far * kGatherByte * static_cast<double>(bytes);
-    gathered = kGatherRow + read;
-    fetched = kFetched * read;
+    gathered = kGatherRow + far * kGatherByte * static_cast<double>(bytes);
   }
   if (const PqShape* pq = scorer.rows().pq_shape()) {
     const auto pieces = static_cast<double>(pq->pieces());
@@ -86,15 +83,17 @@ double share_of(std::size_t matches, std::size_t rows) {
 }
 
 // Rows whose estimates are good enough for a closer look: so many times k, and some at the beginning.
+double looked_at(std::size_t k, double matches) { return std::min(matches, 12.0 * static_cast<double>(k) + 64.0); }
+
 double cost_of_refining(const Ground& ground, std::size_t k, double matches) {
-  if (!std::isfinite(ground.gathered)) return 0.0;
-  return (kRefined + ground.gathered) * std::min(matches, 12.0 * static_cast<double>(k) + 64.0);
+  return std::isfinite(ground.gathered) ? (kRefined + ground.gathered) * looked_at(k, matches) : 0.0;
 }
 
-double cost_of_gathering(const Ground& ground, const Matches& matches) {
-  const double alone = ground.gathered - ground.fetched;
-  return kGatherQuery + static_cast<double>(matches.count) *
-                            (alone + ground.fetched / static_cast<double>(std::max<std::size_t>(1, matches.queries)));
+// Of the rows that are scanned as many more have such estimates as there are more of them than matches; only then are
+// they dropped.
+double cost_of_sifting(std::size_t k, double scanned, double matches) {
+  const double hits = std::min(scanned, looked_at(k, matches) * scanned / std::max(1.0, matches));
+  return kSifted * std::max(0.0, hits - looked_at(k, matches));
 }
 
 double cost_of_scan(const Ground& ground, std::size_t k, const Matches& matches) {
@@ -105,6 +104,7 @@ double cost_of_scan(const Ground& ground, std::size_t k, const Matches& matches)
     runs = static_cast<double>(matches.runs);
   }
   return kQuery + blocks * ground.block + runs * ground.run +
+         cost_of_sifting(k, blocks * kBlockRows, static_cast<double>(matches.count)) +
          cost_of_refining(ground, k, static_cast<double>(matches.count));
 }
 
@@ -163,7 +163,7 @@ Plan plan_for(const Ground& ground, std::size_t k, const Matches& matches) {
   const std::size_t count = matches.count;
   plan.costs.fill(kNever);
   const auto cost = [&](Way way) -> double& { return plan.costs[static_cast<std::size_t>(way)]; };
-  if (std::isfinite(ground.gathered)) cost(Way::kGather) = cost_of_gathering(ground, matches);
+  if (std::isfinite(ground.gathered)) cost(Way::kGather) = kGatherQuery + static_cast<double>(count) * ground.gathered;
   if (ground.lists != 0) {
     cost(Way::kLists) = cost_of_lists(ground, k, count);
   } else if (std::isfinite(ground.block)) {

@@ -32,7 +32,6 @@ struct Ground {
 
   std::size_t rows;
   double gathered;  // a row scored by itself
-  double fetched;   // …: the part of that which queries under the same filter share
   double block;     // 32 rows scanned by estimates
   double run;       // blocks one after another, up to one in which no row counts
   double list;      // a list looked into
@@ -62,7 +61,6 @@ struct Matches {
   Matches(std::size_t rows) : count(rows) {}
 
   std::size_t count;
-  std::size_t queries = 1;           // that look at them together
   bool copies = false;               // the filter keeps copies of their codes
   std::size_t blocks = 0, runs = 0;  // of 32 rows that have one, and how many runs these make; 0: as chance has it
 };

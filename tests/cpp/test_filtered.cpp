@@ -193,16 +193,6 @@ TEST(plans_follow_the_number_of_matches) {
   CHECK(plan_for(flat, 10, n).way == Way::kScan && plan_for(graph, 10, n).way == Way::kWalk);
   CHECK(plan_for(lists, 10, n / 2).way == Way::kLists);
   CHECK(widened(16, n, n) == 16 && widened(16, n / 4, n) == 64 && widened(16, 0, n) == n);
-  bool sooner = false;  // queries that share a filter share what it costs to get its rows
-  for (std::size_t matches = 1000; matches < n / 2; matches += matches / 4) {
-    Matches shared(matches);
-    shared.queries = 32;
-    const bool scans = plan_for(flat, 10, matches).way == Way::kScan;
-    const bool scans_shared = plan_for(flat, 10, shared).way == Way::kScan;
-    CHECK(scans || !scans_shared);
-    sooner = sooner || scans != scans_shared;
-  }
-  CHECK(sooner);
   Rows bits(rows_of({"B1"}, Metric::kL2), &cpu::active_kernels);
   Ground alone(RowScorer(bits, 1.9f), n);
   alone.offer_scan();
