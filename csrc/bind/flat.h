@@ -6,12 +6,13 @@
 
 namespace tessella::bind {
 
-inline py::tuple flat_range_search(const FlatIndex& ix, const Array<float>& queries, float threshold, float epsilon,
-                                   std::size_t threads) {
-  return index_range_search(ix, queries, [&](const float* rows, std::size_t nq) {
-    return ix.range_search(rows, nq, threshold, epsilon, threads);
-  });
-}
+struct FlatSearches {
+  static void search(const FlatIndex& ix, const SearchRequest& request, std::size_t) { ix.search(request); }
+  static std::vector<std::vector<RangeHit>> within(const FlatIndex& ix, const float* queries, std::size_t nq,
+                                                   float threshold, float epsilon, std::size_t, std::size_t threads) {
+    return ix.range_search(queries, nq, threshold, epsilon, threads);
+  }
+};
 
 // {"rows", "next_id", "trained", "ids" or None, "centre", "columns"}.
 inline py::dict flat_snapshot(const FlatIndex& ix) {
@@ -52,6 +53,7 @@ inline void register_flat(py::module_& m) {
             }),
             py::kw_only(), py::arg("dim"), py::arg("metric"), py::arg("codecs"), py::arg("seed"));
   register_common(bound);
+  register_searches<FlatSearches>(bound);
   register_add(bound);
   register_pq(bound);
   bound
@@ -64,17 +66,6 @@ inline void register_flat(py::module_& m) {
             ix.train(rows, n);
           },
           py::arg("x").noconvert())
-      .def(
-          "search",
-          [](const FlatIndex& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t threads,
-             const Filters& filters, const std::optional<Ids>& which) {
-            return index_search(ix, queries, k, epsilon, threads, {filters, which},
-                                [&](const SearchRequest& request) { ix.search(request); });
-          },
-          py::arg("queries").noconvert(), py::arg("k"), py::arg("epsilon"), py::arg("threads"),
-          py::arg("filters") = Filters{}, py::arg("which").noconvert() = py::none())
-      .def("range_search", &flat_range_search, py::arg("queries").noconvert(), py::arg("threshold"), py::arg("epsilon"),
-           py::arg("threads"))
       .def("snapshot", &flat_snapshot)
       .def("restore", &flat_restore, py::arg("state"));
 }

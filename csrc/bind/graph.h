@@ -91,12 +91,14 @@ inline py::tuple graph_scan(const Floats& query, const Bytes& blocks, const Arra
 
 // ---- the index -----------------------------------------------------------------------------------------------------
 
-inline py::tuple graph_range_search(const GraphIndex& ix, const Array<float>& queries, float threshold, float epsilon,
-                                    std::size_t ef, std::size_t threads) {
-  return index_range_search(ix, queries, [&](const float* rows, std::size_t nq) {
-    return ix.range_search(rows, nq, threshold, epsilon, ef, threads);
-  });
-}
+struct GraphSearches {
+  static void search(const GraphIndex& ix, const SearchRequest& request, std::size_t ef) { ix.search({request, ef}); }
+  static std::vector<std::vector<RangeHit>> within(const GraphIndex& ix, const float* queries, std::size_t nq,
+                                                   float threshold, float epsilon, std::size_t ef,
+                                                   std::size_t threads) {
+    return ix.range_search(queries, nq, threshold, epsilon, ef, threads);
+  }
+};
 
 // {"rows", "next_id", "trained", "ids" or None, "centre", "columns"}.
 inline py::dict graph_snapshot(GraphIndex& ix) {
@@ -150,6 +152,7 @@ inline void register_graph(py::module_& m) {
             }),
             py::kw_only(), py::arg("dim"), py::arg("metric"), py::arg("codecs"), py::arg("seed"), py::arg("degree"));
   register_common(bound);
+  register_searches<GraphSearches>(bound);
   bound
       .def(
           "train",
@@ -170,17 +173,6 @@ inline void register_graph(py::module_& m) {
           },
           py::arg("x").noconvert(), py::arg("ids").noconvert(), py::arg("threads"), py::arg("progress"))
       .def("compact", &GraphIndex::compact, py::arg("threads"), Unlocked())
-      .def(
-          "search",
-          [](const GraphIndex& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t ef,
-             std::size_t threads, const Filters& filters, const std::optional<Ids>& which) {
-            return index_search(ix, queries, k, epsilon, threads, {filters, which},
-                                [&](const SearchRequest& request) { ix.search({request, ef}); });
-          },
-          py::arg("queries").noconvert(), py::arg("k"), py::arg("epsilon"), py::arg("ef"), py::arg("threads"),
-          py::arg("filters") = Filters{}, py::arg("which").noconvert() = py::none())
-      .def("range_search", &graph_range_search, py::arg("queries").noconvert(), py::arg("threshold"),
-           py::arg("epsilon"), py::arg("ef"), py::arg("threads"))
       .def("snapshot", &graph_snapshot)
       .def("restore", &graph_restore, py::arg("state"));
 }

@@ -5,11 +5,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <functional>
 #include <memory>
 
 #include "bind/arrays.h"
 #include "bind/row_filter.h"
+#include "common/parallel.h"
 #include "cpu/registry.h"
 #include "index/plan.h"
 #include "index/rows.h"
@@ -97,31 +99,45 @@ inline py::object plans_of(const std::vector<Plan>& plans) {
   return py::make_tuple(ways, costs);
 }
 
-// `search(request)` fills the results; more than one structure answers through here.
-template <typename Ix, typename Search>
-py::tuple index_search(const Ix& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t threads,
-                       const Restriction& restriction, const Search& search) {
-  const float* rows = checked_rows(queries, ix.config().dim, "search", "queries");
-  if (k < 1 || k > kMaxK) {
-    throw Error(ErrorKind::kInvalidArgument,
-                "search: expected k in 1.." + std::to_string(kMaxK) + "; got " + std::to_string(k));
+// A search and the arrays (nq, k) that it fills. threads: 0 for as many as are set.
+class Asked {
+ public:
+  Asked(const Array<float>& queries, std::size_t dim, std::size_t k, float epsilon, std::size_t threads)
+      : shape_(checked(queries, dim, k, epsilon)), dim_(dim), ids_(shape_), scores_(shape_) {
+    if (threads == 0) threads = num_threads();
+    request = {queries.data(), shape_[0], k, epsilon, threads, scores_.mutable_data(), ids_.mutable_data()};
   }
-  const auto nq = static_cast<std::size_t>(queries.shape(0));
-  Ids ids({nq, k});
-  Array<float> scores({nq, k});
-  SearchCounts counts;
-  const std::vector<RowBitmap> bitmaps = checked_bitmaps(restriction, nq);
-  std::vector<Plan> plans(bitmaps.empty() ? 0 : nq);
-  SearchRequest request{rows, nq, k, epsilon, threads, scores.mutable_data(), ids.mutable_data(), &counts};
-  request.allowed = bitmaps;
-  request.plans = plans.data();
-  {
+
+  template <typename Search>
+  void run(const Search& search) const {
     const py::gil_scoped_release unlocked;
+    check_finite(request.queries, request.nq, dim_, "search", "queries");
     search(request);
   }
-  return py::make_tuple(ids, scores, py::make_tuple(counts.scanned, counts.refined, counts.rescored, counts.lists),
-                        plans_of(plans));
-}
+  template <typename... More>
+  py::tuple results(More&&... more) {
+    return py::make_tuple(std::move(ids_), std::move(scores_), std::forward<More>(more)...);
+  }
+
+  SearchRequest request;
+
+ private:
+  static std::array<std::size_t, 2> checked(const Array<float>& queries, std::size_t dim, std::size_t k,
+                                            float epsilon) {
+    const auto refuse = [](const std::string& what) { throw Error(ErrorKind::kInvalidArgument, "search: " + what); };
+    check_shape(queries, dim, "search", "queries");
+    if (k < 1 || k > kMaxK) refuse("expected k in 1.." + std::to_string(kMaxK) + "; got " + std::to_string(k));
+    if (!(epsilon >= 0.0f && epsilon <= FLT_MAX)) {
+      refuse("expected a finite epsilon >= 0; got " + std::to_string(epsilon));
+    }
+    return {static_cast<std::size_t>(queries.shape(0)), k};
+  }
+
+  std::array<std::size_t, 2> shape_;
+  std::size_t dim_;
+  Ids ids_;
+  Array<float> scores_;
+};
 
 // Lists of hits as offsets (nq + 1,), ids and scores.
 inline py::tuple ragged(const std::vector<std::vector<RangeHit>>& lists) {
@@ -142,19 +158,6 @@ inline py::tuple ragged(const std::vector<std::vector<RangeHit>>& lists) {
     }
   }
   return py::make_tuple(offsets, ids, scores);
-}
-
-// `search(rows, nq)` finds the hits; more than one structure answers through here.
-template <typename Ix, typename Search>
-py::tuple index_range_search(const Ix& ix, const Array<float>& queries, const Search& search) {
-  const float* rows = checked_rows(queries, ix.config().dim, "range_search", "queries");
-  const auto nq = static_cast<std::size_t>(queries.shape(0));
-  std::vector<std::vector<RangeHit>> lists;
-  {
-    const py::gil_scoped_release unlocked;
-    lists = search(rows, nq);
-  }
-  return ragged(lists);
 }
 
 template <typename Ix>
@@ -331,6 +334,51 @@ void register_common(py::class_<Ix>& bound) {
           py::arg("ids").noconvert())
       .def("update", &index_update<Ix>, py::arg("ids").noconvert(), py::arg("x").noconvert(), py::arg("threads"))
       .def("reconstruct", &index_reconstruct<Ix>, py::arg("ids").noconvert());
+}
+
+// What every structure is asked; `Searches` says how. Effort is nprobe, ef, or nothing.
+template <typename Searches, typename Ix>
+void register_searches(py::class_<Ix>& bound) {
+  bound.def(
+      "search",
+      [](const Ix& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t effort,
+         std::size_t threads) {
+        Asked asked(queries, ix.config().dim, k, epsilon, threads);
+        asked.run([&](const SearchRequest& request) { Searches::search(ix, request, effort); });
+        return asked.results();
+      },
+      py::arg("queries").noconvert(), py::arg("k"), py::arg("epsilon"), py::arg("effort"), py::arg("threads"));
+  bound.def(
+      "explain",
+      [](const Ix& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t effort,
+         std::size_t threads, const Filters& filters, const std::optional<Ids>& which) {
+        Asked asked(queries, ix.config().dim, k, epsilon, threads);
+        const std::vector<RowBitmap> bitmaps = checked_bitmaps({filters, which}, asked.request.nq);
+        std::vector<Plan> plans(bitmaps.empty() ? 0 : asked.request.nq);
+        SearchCounts counts;
+        asked.request.counts = &counts;
+        asked.request.allowed = bitmaps;
+        asked.request.plans = plans.data();
+        asked.run([&](const SearchRequest& request) { Searches::search(ix, request, effort); });
+        return asked.results(py::make_tuple(counts.scanned, counts.refined, counts.rescored, counts.lists),
+                             plans_of(plans));
+      },
+      py::arg("queries").noconvert(), py::arg("k"), py::arg("epsilon"), py::arg("effort"), py::arg("threads"),
+      py::arg("filters") = Filters{}, py::arg("which").noconvert() = py::none());
+  bound.def(
+      "range_search",
+      [](const Ix& ix, const Array<float>& queries, float threshold, float epsilon, std::size_t effort,
+         std::size_t threads) {
+        const float* rows = checked_rows(queries, ix.config().dim, "range_search", "queries");
+        std::vector<std::vector<RangeHit>> lists;
+        {
+          const py::gil_scoped_release unlocked;
+          const auto nq = static_cast<std::size_t>(queries.shape(0));
+          lists = Searches::within(ix, rows, nq, threshold, epsilon, effort, threads);
+        }
+        return ragged(lists);
+      },
+      py::arg("queries").noconvert(), py::arg("threshold"), py::arg("epsilon"), py::arg("effort"), py::arg("threads"));
 }
 
 // Of structures that have nothing to tell while they are filled.

@@ -6,12 +6,16 @@
 
 namespace tessella::bind {
 
-inline py::tuple ivf_range_search(const IvfIndex& ix, const Array<float>& queries, float threshold, float epsilon,
-                                  std::size_t nprobe, std::size_t threads) {
-  return index_range_search(ix, queries, [&](const float* rows, std::size_t nq) {
-    return ix.range_search(rows, nq, threshold, epsilon, nprobe, threads);
-  });
-}
+struct IvfSearches {
+  static void search(const IvfIndex& ix, const SearchRequest& request, std::size_t nprobe) {
+    ix.search({request, nprobe});
+  }
+  static std::vector<std::vector<RangeHit>> within(const IvfIndex& ix, const float* queries, std::size_t nq,
+                                                   float threshold, float epsilon, std::size_t nprobe,
+                                                   std::size_t threads) {
+    return ix.range_search(queries, nq, threshold, epsilon, nprobe, threads);
+  }
+};
 
 // A flat index's state and {"lists", "centroids": columns, "list_sizes" (lists,), "list_rows": arrays, "list_blocks":
 // arrays}: one array for each list, views that keep its memory alive.
@@ -100,6 +104,7 @@ inline void register_ivf(py::module_& m) {
             py::kw_only(), py::arg("dim"), py::arg("metric"), py::arg("codecs"), py::arg("seed"), py::arg("lists"),
             py::arg("spill"));
   register_common(bound);
+  register_searches<IvfSearches>(bound);
   register_add(bound);
   register_pq(bound);
   bound.def("lists", &IvfIndex::lists, Unlocked())
@@ -136,17 +141,6 @@ inline void register_ivf(py::module_& m) {
           [](const IvfIndex& ix, const std::string& column) { return ix.centroid_layout().at(column); },
           py::arg("column"))
       .def("list_block_bytes", &IvfIndex::list_block_bytes)
-      .def(
-          "search",
-          [](const IvfIndex& ix, const Array<float>& queries, std::size_t k, float epsilon, std::size_t nprobe,
-             std::size_t threads, const Filters& filters, const std::optional<Ids>& which) {
-            return index_search(ix, queries, k, epsilon, threads, {filters, which},
-                                [&](const SearchRequest& request) { ix.search({request, nprobe}); });
-          },
-          py::arg("queries").noconvert(), py::arg("k"), py::arg("epsilon"), py::arg("nprobe"), py::arg("threads"),
-          py::arg("filters") = Filters{}, py::arg("which").noconvert() = py::none())
-      .def("range_search", &ivf_range_search, py::arg("queries").noconvert(), py::arg("threshold"), py::arg("epsilon"),
-           py::arg("nprobe"), py::arg("threads"))
       .def("snapshot", &ivf_snapshot)
       .def("restore", &ivf_restore, py::arg("state"));
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,7 @@ def as_rows(
     x: object, name: str, operation: str, dim: int | None = None, dtypes: Collection[str] = tuple(DTYPES)
 ) -> Input:
     """Checks that `x` holds rows of `dim` numbers of one of the `dtypes`; one row may be one-dimensional."""
-    if type(x) is np.ndarray and _is_plain(x, dim):
+    if is_plain(x, dim):
         return Input(x, "f32", False, False, True)
     source, bf16 = host_array(x, name, operation)
     kind = "bf16" if bf16 else kind_of(source.dtype)
@@ -77,9 +77,9 @@ def as_rows(
     return Input(source.reshape(1, -1) if single else source, kind, single, is_torch(x))
 
 
-def _is_plain(x: Array, dim: int | None) -> bool:
-    """Whether the array is what most callers pass, so that nothing else has to be looked at."""
-    return x.ndim == 2 and x.shape[1] == dim and x.dtype is _F32 and x.flags.carray
+def is_plain(x: object, dim: int | None) -> TypeGuard[npt.NDArray[np.float32]]:
+    """Whether this is an array as most callers pass it, so that nothing else has to be looked at."""
+    return type(x) is np.ndarray and x.dtype is _F32 and x.ndim == 2 and x.shape[1] == dim and x.flags.carray
 
 
 def row_slices(rows: Input, rows_per_slice: int) -> Iterator[Array]:

@@ -159,6 +159,16 @@ class FlatIndex:
     def check_rows(
         self, x: numpy.typing.NDArray[numpy.float32], first: typing.SupportsInt | typing.SupportsIndex
     ) -> None: ...
+    def explain(
+        self,
+        queries: numpy.typing.NDArray[numpy.float32],
+        k: typing.SupportsInt | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        effort: typing.SupportsInt | typing.SupportsIndex,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+        filters: collections.abc.Sequence[RowFilter] = [],
+        which: numpy.typing.NDArray[numpy.int64] | None = None,
+    ) -> tuple[typing.Any, ...]: ...
     def ids(self) -> numpy.typing.NDArray[numpy.int64]: ...
     def nbytes(self) -> int: ...
     def range_search(
@@ -166,6 +176,7 @@ class FlatIndex:
         queries: numpy.typing.NDArray[numpy.float32],
         threshold: typing.SupportsFloat | typing.SupportsIndex,
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        effort: typing.SupportsInt | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> tuple[typing.Any, ...]: ...
     def reconstruct(self, ids: numpy.typing.NDArray[numpy.int64]) -> numpy.typing.NDArray[numpy.float32]: ...
@@ -178,9 +189,8 @@ class FlatIndex:
         queries: numpy.typing.NDArray[numpy.float32],
         k: typing.SupportsInt | typing.SupportsIndex,
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        effort: typing.SupportsInt | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
-        filters: collections.abc.Sequence[RowFilter] = [],
-        which: numpy.typing.NDArray[numpy.int64] | None = None,
     ) -> tuple[typing.Any, ...]: ...
     def set_pq(self, state: dict[str, typing.Any]) -> None: ...
     def snapshot(self) -> dict[str, typing.Any]: ...
@@ -223,6 +233,16 @@ class IvfIndex:
         self, x: numpy.typing.NDArray[numpy.float32], first: typing.SupportsInt | typing.SupportsIndex
     ) -> None: ...
     def compact(self, threads: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def explain(
+        self,
+        queries: numpy.typing.NDArray[numpy.float32],
+        k: typing.SupportsInt | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        effort: typing.SupportsInt | typing.SupportsIndex,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+        filters: collections.abc.Sequence[RowFilter] = [],
+        which: numpy.typing.NDArray[numpy.int64] | None = None,
+    ) -> tuple[typing.Any, ...]: ...
     def ids(self) -> numpy.typing.NDArray[numpy.int64]: ...
     def list_block_bytes(self) -> int: ...
     def list_sizes(self) -> numpy.typing.NDArray[numpy.int64]: ...
@@ -233,7 +253,7 @@ class IvfIndex:
         queries: numpy.typing.NDArray[numpy.float32],
         threshold: typing.SupportsFloat | typing.SupportsIndex,
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
-        nprobe: typing.SupportsInt | typing.SupportsIndex,
+        effort: typing.SupportsInt | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> tuple[typing.Any, ...]: ...
     def reconstruct(self, ids: numpy.typing.NDArray[numpy.int64]) -> numpy.typing.NDArray[numpy.float32]: ...
@@ -246,10 +266,8 @@ class IvfIndex:
         queries: numpy.typing.NDArray[numpy.float32],
         k: typing.SupportsInt | typing.SupportsIndex,
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
-        nprobe: typing.SupportsInt | typing.SupportsIndex,
+        effort: typing.SupportsInt | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
-        filters: collections.abc.Sequence[RowFilter] = [],
-        which: numpy.typing.NDArray[numpy.int64] | None = None,
     ) -> tuple[typing.Any, ...]: ...
     def set_pq(self, state: dict[str, typing.Any]) -> None: ...
     def snapshot(self) -> dict[str, typing.Any]: ...
@@ -295,6 +313,16 @@ class GraphIndex:
         self, x: numpy.typing.NDArray[numpy.float32], first: typing.SupportsInt | typing.SupportsIndex
     ) -> None: ...
     def compact(self, threads: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def explain(
+        self,
+        queries: numpy.typing.NDArray[numpy.float32],
+        k: typing.SupportsInt | typing.SupportsIndex,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        effort: typing.SupportsInt | typing.SupportsIndex,
+        threads: typing.SupportsInt | typing.SupportsIndex,
+        filters: collections.abc.Sequence[RowFilter] = [],
+        which: numpy.typing.NDArray[numpy.int64] | None = None,
+    ) -> tuple[typing.Any, ...]: ...
     def ids(self) -> numpy.typing.NDArray[numpy.int64]: ...
     def nbytes(self) -> int: ...
     def range_search(
@@ -302,7 +330,7 @@ class GraphIndex:
         queries: numpy.typing.NDArray[numpy.float32],
         threshold: typing.SupportsFloat | typing.SupportsIndex,
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
-        ef: typing.SupportsInt | typing.SupportsIndex,
+        effort: typing.SupportsInt | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> tuple[typing.Any, ...]: ...
     def reconstruct(self, ids: numpy.typing.NDArray[numpy.int64]) -> numpy.typing.NDArray[numpy.float32]: ...
@@ -315,10 +343,8 @@ class GraphIndex:
         queries: numpy.typing.NDArray[numpy.float32],
         k: typing.SupportsInt | typing.SupportsIndex,
         epsilon: typing.SupportsFloat | typing.SupportsIndex,
-        ef: typing.SupportsInt | typing.SupportsIndex,
+        effort: typing.SupportsInt | typing.SupportsIndex,
         threads: typing.SupportsInt | typing.SupportsIndex,
-        filters: collections.abc.Sequence[RowFilter] = [],
-        which: numpy.typing.NDArray[numpy.int64] | None = None,
     ) -> tuple[typing.Any, ...]: ...
     def snapshot(self) -> dict[str, typing.Any]: ...
     def train(self, x: numpy.typing.NDArray[numpy.float32]) -> None: ...

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tessella import _container, _core
-from tessella._filtering import Restriction
 from tessella._progress import Report, part
 from tessella.calibration import Span
 from tessella.config import IndexConfig
@@ -54,14 +53,6 @@ class Structure(Protocol):
 
     def add(self, x: Floats, ids: Ids | None, threads: int, progress: Report) -> None: ...
 
-    def search(
-        self, q: Floats, k: int, epsilon: float, effort: int, threads: int, restriction: Restriction | None
-    ) -> Found: ...
-
-    def range_search(
-        self, q: Floats, threshold: float, epsilon: float, effort: int, threads: int
-    ) -> tuple[Ids, Ids, Floats]: ...
-
     def tensors(self, state: State) -> list[_container.Tensor]:
         """What a file holds beside the config, the centre and the ids."""
 
@@ -98,18 +89,6 @@ class Flat:
     def add(self, x: Floats, ids: Ids | None, threads: int, progress: Report) -> None:
         self.engine.add(x, ids, threads)
 
-    def search(
-        self, q: Floats, k: int, epsilon: float, effort: int, threads: int, restriction: Restriction | None
-    ) -> Found:
-        found: Found = self.engine.search(q, k, epsilon, threads, *(restriction or ()))
-        return found
-
-    def range_search(
-        self, q: Floats, threshold: float, epsilon: float, effort: int, threads: int
-    ) -> tuple[Ids, Ids, Floats]:
-        found: tuple[Ids, Ids, Floats] = self.engine.range_search(q, threshold, epsilon, threads)
-        return found
-
     def tensors(self, state: State) -> list[_container.Tensor]:
         return _column_tensors("column", state["columns"], self.engine.block_bytes) + _pq_tensors(state)
 
@@ -120,25 +99,7 @@ class Flat:
         return state | {"columns": _joined_columns(state["columns"], self.engine.block_bytes)}
 
 
-class _Searched:
-    """What is asked with an effort."""
-
-    engine: Any
-
-    def search(
-        self, q: Floats, k: int, epsilon: float, effort: int, threads: int, restriction: Restriction | None
-    ) -> Found:
-        found: Found = self.engine.search(q, k, epsilon, effort, threads, *(restriction or ()))
-        return found
-
-    def range_search(
-        self, q: Floats, threshold: float, epsilon: float, effort: int, threads: int
-    ) -> tuple[Ids, Ids, Floats]:
-        found: tuple[Ids, Ids, Floats] = self.engine.range_search(q, threshold, epsilon, effort, threads)
-        return found
-
-
-class Ivf(_Searched):
+class Ivf:
     """Rows in lists by nearest centroid; effort is nprobe, the lists a search looks into."""
 
     knob = "nprobe"
@@ -214,7 +175,7 @@ class Ivf(_Searched):
         }
 
 
-class Graph(_Searched):
+class Graph:
     """Rows linked to their neighbours; effort is ef, the candidates that a walk keeps."""
 
     knob = "ef"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tessella import _files
-from tessella._arrays import Input, as_float32, as_ids, as_rows, like_input, row_slices
+from tessella._arrays import Input, as_float32, as_ids, as_rows, is_plain, like_input, row_slices
 from tessella._backend import resolve_threads, whole_number
 from tessella._filtering import Filtering, Restriction, new_table, sorted_rows
 from tessella._progress import Progress, counted, shown
@@ -448,6 +448,12 @@ class Index:
         for the rows of its centroids and of nprobe lists. Graph: fewer than ef visits, each of a record of 1-bit codes.
         Under a filter: whatever is cheapest for so many matches, at most that of scoring each of them; see `explain`.
         """
+        if where is None and with_attributes is None and is_plain(q, self._dim) and len(q) <= _SLICE_QUERIES:
+            # As most callers ask: one query at a time is found sooner than a long way there is gone.
+            effort = self._effort_of(nprobe, ef, recall, "search")
+            wanted = whole_number(k, 1, "k", "search")
+            count = 0 if threads is None else whole_number(threads, 1, "threads", "search")
+            return Hits.of(self._engine.search(q, wanted, _bound(epsilon, "search"), effort, count))
         rows = as_rows(q, "q", "search", self._dim)
         effort = self._effort_of(nprobe, ef, recall, "search")
         if where is None and with_attributes is None:
@@ -594,7 +600,7 @@ estimates={})
             _bound(epsilon, "range_search"),
         )
         with self._filtering.still(where):
-            found = self._structure.range_search(as_float32(rows.array, rows.kind), limit, bound, effort, count)
+            found = self._engine.range_search(as_float32(rows.array, rows.kind), limit, bound, effort, count)
             if where is not None:
                 found = self._filtering.admitted(where, *found)
         return RangeHits(*(like_input(array, rows) for array in found))
@@ -649,13 +655,11 @@ estimates={})
         wanted = whole_number(k, 1, "k", operation)
         count = resolve_threads(threads, operation)
         bound = _bound(epsilon, operation)
-        if rows.n <= _SLICE_QUERIES:
-            some = None if restriction is None else restriction.of(0, rows.n)
-            return [self._structure.search(as_float32(rows.array, rows.kind), wanted, bound, effort, count, some)]
         found, first = [], 0
-        for piece in row_slices(rows, _SLICE_QUERIES):
-            some = None if restriction is None else restriction.of(first, first + len(piece))
-            found.append(self._structure.search(as_float32(piece, rows.kind), wanted, bound, effort, count, some))
+        pieces = [rows.array] if rows.n <= _SLICE_QUERIES else row_slices(rows, _SLICE_QUERIES)
+        for piece in pieces:
+            some = () if restriction is None else restriction.of(first, first + len(piece))
+            found.append(self._engine.explain(as_float32(piece, rows.kind), wanted, bound, effort, count, *some))
             first += len(piece)
         return found
 
