@@ -1,4 +1,4 @@
-// The neighbours of one vertex: 1-bit codes about the vertex, summed as rabitq's are.
+// The neighbours of one vertex: 1-bit codes about the vertex, summed as rabitq's are; and a walk's candidates.
 #include "tessella/graph.h"
 
 #include "cpu/fastscan.isa.h"
@@ -54,6 +54,37 @@ void graph_scan(const GraphScan& job) {
     }
     job.reach[first / kBlockRows] = reach;
   }
+}
+
+// What falls out of one group of vectors sinks through the next.
+std::size_t graph_merge(const GraphMerge& job) {
+  constexpr std::size_t kVectors = 4, kGroup = kVectors * kS64Lanes;
+  static_assert(GraphMerge::kUnit % kGroup == 0);
+  std::int64_t most = job.fresh[0];
+  for (std::size_t j = 1; j < job.count; ++j) most = most < job.fresh[j] ? job.fresh[j] : most;
+  std::size_t best = 0;
+  for (std::size_t i = 0; i < job.size; ++i) best += job.keys[i] >= most ? 1 : 0;
+  const std::size_t all = job.size + job.count, end = all < job.most ? all : job.most;
+  for (std::size_t first = best / kGroup * kGroup; first < end; first += kGroup) {
+    S64 keys[kVectors];
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < kVectors; ++v) keys[v] = load_s64(job.keys + first + v * kS64Lanes);
+    for (std::size_t j = 0; j < job.count; ++j) {
+      const S64 x = set_s64(job.fresh[j]);
+      const std::int64_t last = last_s64(keys[kVectors - 1]);
+      job.fresh[j] = job.fresh[j] < last ? job.fresh[j] : last;
+      S64 before = set_s64(INT64_MAX);
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < kVectors; ++v) {
+        const S64 here = keys[v];
+        keys[v] = sink(here, before, x);
+        before = here;
+      }
+    }
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < kVectors; ++v) store_s64(job.keys + first + v * kS64Lanes, keys[v]);
+  }
+  return best;
 }
 
 }  // namespace tessella::TSL_LEVEL

@@ -24,6 +24,7 @@ void rabitq_scan(const RabitqScan& job);
 
 void graph_encode(const GraphEncode& job);
 void graph_scan(const GraphScan& job);
+std::size_t graph_merge(const GraphMerge& job);
 
 void scalar_encode(const ScalarEncode& job);
 void scalar_decode(const std::uint8_t* codes, std::size_t n, std::size_t padded, int bits, ScalarGrid grid,

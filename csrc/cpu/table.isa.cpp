@@ -24,6 +24,7 @@ Kernels kernel_table() {
   table.rabitq_scan = rabitq_scan;
   table.graph_encode = graph_encode;
   table.graph_scan = graph_scan;
+  table.graph_merge = graph_merge;
   table.scalar_encode = scalar_encode;
   table.scalar_decode = scalar_decode;
   table.scalar_query = scalar_query;

@@ -54,10 +54,7 @@ void GraphInsert::values_of(std::uint32_t row, float* out) const {
 void GraphInsert::find_edges(std::size_t first, std::size_t last) {
   const RowScorer scorer(parts_.rows, 0.0f);
   EdgeWriter writer(parts_.rows, parts_.links);
-  std::vector<std::unique_ptr<GraphWalk>> walks;
-  for (std::size_t w = 0; w < std::min(kWalksTogether, last - first); ++w) {
-    walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, kWalkEf, 1, GraphWalk::Stop::kVisited));
-  }
+  Walks walks(parts_, scorer, kWalkEf, 1, GraphWalk::Stop::kVisited, last - first);
   const std::vector<std::vector<std::uint32_t>> together = near_each_other(first, last);
   std::vector<float> memory;
   take_walks(walks, x_, parts_.rows.config().dim, first, last, [&](std::size_t i, GraphWalk& walk) {

@@ -57,11 +57,7 @@ CandidateLists GraphIndex::search_by_walks(const GraphRequest& request) const {
   const std::size_t tasks = std::max((asked.nq + kTaskQueries - 1) / kTaskQueries, std::min(asked.nq, asked.threads));
   parallel_for(tasks, asked.threads, [&](std::size_t task) {
     const std::size_t first = asked.nq * task / tasks, last = asked.nq * (task + 1) / tasks;
-    std::vector<std::unique_ptr<GraphWalk>> walks;
-    for (std::size_t w = 0; w < std::min(kWalksTogether, last - first); ++w) {
-      walks.push_back(std::make_unique<GraphWalk>(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless));
-    }
-    if (walks.size() == 1) walks.front()->go_alone();
+    Walks walks(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless, last - first);
     const auto begin = [&](std::size_t q, GraphWalk& walk) { walk.start(asked.queries + q * dim, asked.bitmap(q)); };
     take_walks(walks, first, last, begin, [&](std::size_t q, GraphWalk& walk) {
       std::vector<Ranked> ranked;
@@ -69,9 +65,9 @@ CandidateLists GraphIndex::search_by_walks(const GraphRequest& request) const {
       if (rescores) rescored += ranked.size();
       lists[q] = final_list(scorer, asked.queries + q * dim, ranked, asked.k, rescores, parts_.ids);
     });
-    for (const auto& walk : walks) {
-      visited += walk->visited();
-      scored += walk->scored();
+    for (std::size_t w = 0; w < walks.size(); ++w) {
+      visited += walks[w].visited();
+      scored += walks[w].scored();
     }
   });
   if (asked.counts != nullptr) {
@@ -94,7 +90,8 @@ std::vector<std::vector<RangeHit>> GraphIndex::range_search(const float* queries
     const float* query = prepared.data() + q * config().dim;
     std::vector<Candidate> best;
     for (std::size_t k = std::max<std::size_t>(ef, 1);; k *= kLonger) {  // until no more than half of those met count
-      GraphWalk walk(parts_, scorer, room_for(parts_, k, k), std::min(k, parts_.size()), GraphWalk::Stop::kVisited);
+      GraphWalk walk;
+      walk.prepare(parts_, scorer, room_for(parts_, k, k), std::min(k, parts_.size()), GraphWalk::Stop::kVisited);
       walk.start(query);
       while (walk.step()) {
       }

@@ -2,9 +2,10 @@
 // waits for memory, others go on.
 #pragma once
 
+#include <array>
 #include <bit>
-#include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "common/buffer.h"
@@ -16,29 +17,30 @@
 namespace tessella {
 
 // The ef best rows met so far, best first, each with its estimate and whether the walk has been there: one sortable
-// number each, since what a visit costs beside memory is mostly its insertions here.
+// number each, since what a visit costs beside memory is mostly their insertion.
 class WalkPool {
  public:
-  explicit WalkPool(std::size_t ef) : ef_(ef), keys_(ef + 1) {}
+  using Key = std::int64_t;
 
-  void clear() { size_ = next_ = 0; }
+  void prepare(std::size_t ef, const Kernels& kernels) {
+    ef_ = ef;
+    kernels_ = &kernels;
+  }
+  void clear() {
+    size_ = next_ = 0;
+    keys_.assign((ef_ + GraphMerge::kUnit - 1) / GraphMerge::kUnit * GraphMerge::kUnit, GraphMerge::kNone);
+  }
   // What an estimate must reach to get in.
   float threshold() const { return size_ < ef_ ? std::numeric_limits<float>::lowest() : estimate(ef_ - 1); }
-  void insert(float estimate, std::uint32_t row) {
-    const std::uint64_t key = std::uint64_t{ordered(estimate)} << 32 | std::uint64_t{row} << 1;
-    if (size_ == ef_) {
-      if (ef_ == 0 || keys_[ef_ - 1] >= key) return;
-      --size_;
-    }
-    std::size_t at = 0;  // how many are better, found without a branch to mispredict
-    for (std::size_t left = size_; left > 0;) {
-      const std::size_t half = (left + 1) / 2;
-      at += keys_[at + half - 1] >= key ? half : 0;
-      left -= half;
-    }
-    std::memmove(keys_.data() + at + 1, keys_.data() + at, (size_++ - at) * sizeof(key));
-    keys_[at] = key;
-    next_ = std::min(next_, at);
+  static Key key(float estimate, std::uint32_t row) {
+    return Key{ordered(std::bit_cast<std::int32_t>(estimate))} << 32 | Key{row} << 1;
+  }
+  void insert(Key key) { insert(&key, 1); }
+  void insert(Key* fresh, std::size_t count) {  // overwrites them
+    if (count == 0) return;
+    const std::size_t best = kernels_->graph_merge({keys_.data(), size_, ef_, fresh, count});
+    size_ = std::min(size_ + count, ef_);
+    next_ = std::min(next_, std::min(best, size_));
   }
   std::size_t next() const { return next_; }
   bool done() const { return next_ == size_; }
@@ -59,21 +61,17 @@ class WalkPool {
   std::size_t size() const { return size_; }
   std::uint32_t row(std::size_t i) const { return static_cast<std::uint32_t>(keys_[i]) >> 1; }
   float estimate(std::size_t i) const {
-    const auto bits = static_cast<std::uint32_t>(keys_[i] >> 32);
-    return std::bit_cast<float>(bits ^ ((bits >> 31) != 0 ? kSign : ~0u));
+    return std::bit_cast<float>(ordered(static_cast<std::int32_t>(keys_[i] >> 32)));
   }
 
  private:
-  static constexpr std::uint64_t kTaken = 1;
-  static constexpr std::uint32_t kSign = 1u << 31;
-  // In the order of the floats themselves.
-  static std::uint32_t ordered(float value) {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
-    return bits ^ ((bits & kSign) != 0 ? ~0u : kSign);
-  }
+  static constexpr Key kTaken = 1;
+  // Bits of a float as a number in the order of the floats themselves, and back.
+  static std::int32_t ordered(std::int32_t bits) { return bits ^ (bits >> 31 & INT32_MAX); }
 
-  std::size_t ef_, size_ = 0, next_ = 0;
-  std::vector<std::uint64_t> keys_;
+  std::size_t ef_ = 0, size_ = 0, next_ = 0;
+  const Kernels* kernels_ = nullptr;
+  std::vector<Key> keys_;
 };
 
 class GraphWalk {
@@ -81,10 +79,11 @@ class GraphWalk {
   // kHopeless: a walk ends where the next candidate is far beyond the k-th best, how far, ef decides; kVisited: only
   // when it has been to all its candidates. With room for all rows nothing is walked: `finish` looks at every one.
   enum class Stop { kHopeless, kVisited };
-  GraphWalk(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, Stop stop);
+  // Before it starts, and whenever it is to walk for somebody else.
+  void prepare(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, Stop stop);
 
   // A walk that is alone on its thread asks for the memory of the step after the next one, too.
-  void go_alone() { alone_ = true; }
+  void go_alone(bool alone) { alone_ = alone; }
   void start(const float* query, RowBitmap allowed = {});
   bool step();  // false: the walk is over
   // The k best of the rows that were scored, best first. Where the walk has met fewer than k it looks at every row; or,
@@ -94,7 +93,7 @@ class GraphWalk {
   // Rows met: those visited and those in the pool, some in both; all rows where none are walked.
   template <typename Each>
   void for_met(const Each& each) const {
-    for (std::uint32_t row = 0; everywhere_ && row < parts_.ids.size(); ++row) each(row);
+    for (std::uint32_t row = 0; everywhere_ && row < parts_->ids.size(); ++row) each(row);
     for (const std::uint32_t row : path_) each(row);
     for (std::size_t i = 0; i < pool_.size(); ++i) each(pool_.row(i));
   }
@@ -102,10 +101,10 @@ class GraphWalk {
   std::size_t scored() const { return scored_; }
 
  private:
-  bool counts(std::uint32_t row) const { return parts_.ids.named(row) && allowed_.admits(row); }
-  bool leads_somewhere(std::uint32_t row) const { return row < parts_.ids.size(); }
+  bool counts(std::uint32_t row) const { return parts_->ids.named(row) && allowed_.admits(row); }
+  bool leads_somewhere(std::uint32_t row) const { return row < parts_->ids.size(); }
   void offer(std::uint32_t row, float similarity) {
-    if (counts(row)) best_.push(similarity, row);
+    if (counts(row)) best_->push(similarity, row);
   }
   void visit_coded(std::uint32_t row);
   void visit_scored(std::uint32_t row);
@@ -117,52 +116,71 @@ class GraphWalk {
   void fetch(std::uint32_t row) const;
   float worth() const;
 
-  const GraphParts& parts_;
-  const RowScorer& scorer_;
-  const Kernels& kernels_;
+  const GraphParts* parts_ = nullptr;
+  const RowScorer* scorer_ = nullptr;
+  const Kernels* kernels_ = nullptr;
   RowBitmap allowed_;
-  float slack_;
+  float slack_ = 0.0f;
   float most_ = 0.0f;  // the best score there could be
-  std::size_t k_;
-  bool everywhere_, alone_ = false;
-  bool repeats_;  // a row may be a candidate by several estimates: seen_ holds those visited, else those met
+  std::size_t k_ = 0;
+  bool everywhere_ = false, alone_ = false;
+  bool repeats_ = false;  // a row may be a candidate by several estimates: seen_ holds those visited, else those met
   AlignedBuffer memory_;
   QueryTables tables_;
   WalkPool pool_, starts_;
   std::vector<std::uint32_t> path_;
   SeenRows seen_;
-  TopK best_;
+  std::optional<TopK> best_;
   std::vector<float> estimates_;
   std::vector<std::uint32_t> reach_;
+  std::array<WalkPool::Key, RowScorer::kMostGathered> fresh_;  // what joins the pool next
   std::vector<RabitqHit> hits_;
   std::size_t visited_ = 0, scored_ = 0;
 };
 
 constexpr std::size_t kWalksTogether = 4;  // on one thread: more are no faster
 
+// Walks that a thread takes together. Their memory is kept for the thread's next ones: whoever asks one query at a time
+// would wait for it as long as for a visit or two.
+class Walks {
+ public:
+  Walks(const GraphParts& parts, const RowScorer& scorer, std::size_t ef, std::size_t k, GraphWalk::Stop stop,
+        std::size_t queries);
+  ~Walks();
+  Walks(const Walks&) = delete;
+  Walks& operator=(const Walks&) = delete;
+
+  std::size_t size() const { return walks_.size(); }
+  GraphWalk& operator[](std::size_t i) { return *walks_[i]; }
+  void swap(std::size_t i, std::size_t j) { std::swap(walks_[i], walks_[j]); }
+
+ private:
+  std::vector<std::unique_ptr<GraphWalk>> walks_;
+  bool kept_;
+};
+
 // Walks for queries [first, last), several at a time; `started(query, walk)` and `ended(query, walk)` for each.
 template <typename Started, typename Ended>
-void take_walks(std::vector<std::unique_ptr<GraphWalk>>& walks, std::size_t first, std::size_t last,
-                const Started& started, const Ended& ended) {
+void take_walks(Walks& walks, std::size_t first, std::size_t last, const Started& started, const Ended& ended) {
   std::vector<std::size_t> query(walks.size());
   std::size_t next = first, alive = 0;
   const auto begin = [&](std::size_t w) {
     query[w] = next++;
-    started(query[w], *walks[w]);
+    started(query[w], walks[w]);
   };
   while (alive < walks.size() && next < last) begin(alive++);
   while (alive > 0) {
     for (std::size_t w = 0; w < alive;) {
-      if (walks[w]->step()) {
+      if (walks[w].step()) {
         ++w;
         continue;
       }
-      ended(query[w], *walks[w]);
+      ended(query[w], walks[w]);
       if (next < last) {
         begin(w++);
       } else {  // the last one takes its place
         --alive;
-        std::swap(walks[w], walks[alive]);
+        walks.swap(w, alive);
         std::swap(query[w], query[alive]);
       }
     }
@@ -171,8 +189,8 @@ void take_walks(std::vector<std::unique_ptr<GraphWalk>>& walks, std::size_t firs
 
 // The same for rows of `queries`, all rows allowed.
 template <typename Ended>
-void take_walks(std::vector<std::unique_ptr<GraphWalk>>& walks, const float* queries, std::size_t dim,
-                std::size_t first, std::size_t last, const Ended& ended) {
+void take_walks(Walks& walks, const float* queries, std::size_t dim, std::size_t first, std::size_t last,
+                const Ended& ended) {
   take_walks(walks, first, last, [&](std::size_t q, GraphWalk& walk) { walk.start(queries + q * dim); }, ended);
 }
 

@@ -5,7 +5,9 @@
 // number of threads. Reported scores are the refined ones.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <vector>
 
 #include "index/row_bitmap.h"
@@ -32,7 +34,7 @@ std::vector<Candidate> final_list(const RowScorer& scorer, const float* query, c
 // Row numbers met before. Grows as it fills.
 class SeenRows {
  public:
-  explicit SeenRows(std::size_t slots = 1024) : slots_(slots) {}
+  explicit SeenRows(std::size_t slots = kFewest) : slots_(slots) {}
   bool contains(std::uint32_t row) const { return slots_[slot_of(row)] != 0; }
   bool insert(std::uint32_t row) {  // false: was there already
     const std::size_t slot = slot_of(row);
@@ -41,8 +43,8 @@ class SeenRows {
     if (kSpare * ++count_ > slots_.size()) grow();
     return true;
   }
-  void clear() {
-    std::fill(slots_.begin(), slots_.end(), 0u);
+  void clear() {  // with room for as many again
+    slots_.assign(std::max(kFewest, std::bit_ceil(kSpare * count_ + 1)), 0u);
     count_ = 0;
   }
 
@@ -56,7 +58,8 @@ class SeenRows {
   }
   void grow();
   static constexpr std::size_t kSpare = 4;  // slots for each row: a probe seldom has to look twice
-  std::vector<std::uint32_t> slots_;        // row + 1; a power of two
+  static constexpr std::size_t kFewest = 1024;
+  std::vector<std::uint32_t> slots_;  // row + 1; a power of two
   std::size_t count_ = 0;
 };
 

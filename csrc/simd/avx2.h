@@ -215,4 +215,17 @@ TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) {
   _mm256_storeu_si256(to + 1, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(a.v, 1)));
 }
 
+constexpr int kS64Lanes = 4;
+struct S64 { __m256i v; };
+TSL_INLINE S64 set_s64(std::int64_t x) { return {_mm256_set1_epi64x(x)}; }
+TSL_INLINE S64 load_s64(const std::int64_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+TSL_INLINE void store_s64(std::int64_t* p, S64 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.v); }
+TSL_INLINE std::int64_t last_s64(S64 a) { return _mm256_extract_epi64(a.v, 3); }
+TSL_INLINE S64 sink(S64 a, S64 before, S64 x) {
+  const __m256i above =
+      _mm256_blend_epi32(_mm256_permute4x64_epi64(a.v, 0x93), _mm256_permute4x64_epi64(before.v, 0x93), 0x03);
+  const __m256i placed = _mm256_blendv_epi8(a.v, x.v, _mm256_cmpgt_epi64(x.v, a.v));
+  return {_mm256_blendv_epi8(placed, above, _mm256_cmpgt_epi64(x.v, above))};
+}
+
 }  // namespace tessella::TSL_LEVEL

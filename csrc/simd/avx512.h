@@ -247,4 +247,14 @@ TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) {
   _mm512_storeu_si512(p, _mm512_xor_si512(a.v, _mm512_set1_epi8(static_cast<char>(0x80))));
 }
 
+constexpr int kS64Lanes = 8;
+struct S64 { __m512i v; };
+TSL_INLINE S64 set_s64(std::int64_t x) { return {_mm512_set1_epi64(x)}; }
+TSL_INLINE S64 load_s64(const std::int64_t* p) { return {_mm512_loadu_si512(p)}; }
+TSL_INLINE void store_s64(std::int64_t* p, S64 a) { _mm512_storeu_si512(p, a.v); }
+TSL_INLINE std::int64_t last_s64(S64 a) { return _mm_extract_epi64(_mm512_extracti64x2_epi64(a.v, 3), 1); }
+TSL_INLINE S64 sink(S64 a, S64 before, S64 x) {
+  return {_mm512_max_epi64(a.v, _mm512_min_epi64(x.v, _mm512_alignr_epi64(a.v, before.v, 7)))};
+}
+
 }  // namespace tessella::TSL_LEVEL

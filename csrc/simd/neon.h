@@ -175,4 +175,15 @@ TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) {
   vst1q_s16(p + 8, vmovl_s8(vget_high_s8(bytes)));
 }
 
+constexpr int kS64Lanes = 2;
+struct S64 { int64x2_t v; };
+TSL_INLINE S64 set_s64(std::int64_t x) { return {vdupq_n_s64(x)}; }
+TSL_INLINE S64 load_s64(const std::int64_t* p) { return {vld1q_s64(p)}; }
+TSL_INLINE void store_s64(std::int64_t* p, S64 a) { vst1q_s64(p, a.v); }
+TSL_INLINE std::int64_t last_s64(S64 a) { return vgetq_lane_s64(a.v, 1); }
+TSL_INLINE S64 sink(S64 a, S64 before, S64 x) {
+  const int64x2_t above = vextq_s64(before.v, a.v, 1);
+  return {vbslq_s64(vcgtq_s64(x.v, above), above, vbslq_s64(vcgtq_s64(x.v, a.v), x.v, a.v))};
+}
+
 }  // namespace tessella::TSL_LEVEL

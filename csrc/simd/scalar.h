@@ -258,6 +258,17 @@ TSL_INLINE S32 add_products(S32 sum, Lanes query, Lanes token) {
 }
 TSL_INLINE void store_token_bytes(TokenByte* p, U8 a) { TSL_EACH(i, kU8Lanes) p[i] = static_cast<std::int8_t>(a.v[i]); }
 
+constexpr int kS64Lanes = 1;
+struct S64 { std::int64_t v; };
+TSL_INLINE S64 set_s64(std::int64_t x) { return {x}; }
+TSL_INLINE S64 load_s64(const std::int64_t* p) { return {*p}; }
+TSL_INLINE void store_s64(std::int64_t* p, S64 a) { *p = a.v; }
+TSL_INLINE std::int64_t last_s64(S64 a) { return a.v; }
+TSL_INLINE S64 sink(S64 a, S64 before, S64 x) {
+  const std::int64_t least = x.v < before.v ? x.v : before.v;
+  return {a.v > least ? a.v : least};
+}
+
 #undef TSL_EACH
 
 }  // namespace tessella::TSL_LEVEL

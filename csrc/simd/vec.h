@@ -23,6 +23,8 @@
 //   S32  kF32Lanes sums      load_s32 to_f32 add_products(S32, Lanes, Lanes): each lane adds kLaneDims products
 //   Lanes kF32Lanes lanes    load_lanes of QueryBytes, set_lanes of kLaneDims TokenBytes, store_token_bytes(U8): signed
 //        of kLaneDims dims   bytes as the level multiplies them; a TokenByte has kTokenBias more than it stands for
+//   S64  kS64Lanes integers  set_s64 load_s64 store_s64 last_s64 (the last lane)
+//                            sink(a, before, x): a list in descending order, `before` lying before `a`, takes x in
 #pragma once
 
 #include <cstddef>

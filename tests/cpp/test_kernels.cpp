@@ -1,5 +1,7 @@
 // Every level against the scalar one, on buffers without spare room: integers bit for bit, floats to a tolerance.
 #include <algorithm>
+#include <functional>
+#include <random>
 #include <vector>
 
 #include "check.h"
@@ -183,6 +185,33 @@ TEST(binary_kernels_agree) {
       level.binary_dot(query.get(), a.get(), n, d, da.get(), scratch.get());
       scalar.binary_dot(query.get(), a.get(), n, d, db.get(), scratch.get());
       for (std::size_t i = 0; i < n; ++i) CHECK(data::close(da[i], db[i], 4.0f * static_cast<float>(d)));
+    }
+  });
+}
+
+TEST(graph_merge_keeps_the_best_in_order) {
+  data::for_levels([](const Kernels& level, const Kernels&) {
+    std::mt19937_64 draw(5);
+    for (const std::size_t most : {1u, 10u, 31u, 32u, 33u, 100u, 300u}) {
+      const std::size_t room = (most + GraphMerge::kUnit - 1) / GraphMerge::kUnit * GraphMerge::kUnit;
+      Tight<std::int64_t> keys(room);
+      std::fill_n(keys.get(), room, GraphMerge::kNone);
+      std::vector<std::int64_t> wanted;
+      for (int step = 0; step < 60; ++step) {
+        Tight<std::int64_t> fresh(1 + draw() % 64);
+        for (std::size_t j = 0; j < fresh.size(); ++j) {  // of both signs; some are equal
+          fresh[j] = static_cast<std::int64_t>(draw() % 2000) - 1000 + step;
+        }
+        const std::int64_t best = *std::max_element(fresh.get(), fresh.get() + fresh.size());
+        const auto better = std::count_if(wanted.begin(), wanted.end(), [&](std::int64_t key) { return key >= best; });
+        const std::size_t size = wanted.size();
+        wanted.insert(wanted.end(), fresh.get(), fresh.get() + fresh.size());
+        std::sort(wanted.begin(), wanted.end(), std::greater<>());
+        wanted.resize(std::min(wanted.size(), most));
+        CHECK(level.graph_merge({keys.get(), size, most, fresh.get(), fresh.size()}) ==
+              static_cast<std::size_t>(better));
+        CHECK(std::equal(wanted.begin(), wanted.end(), keys.get()));
+      }
     }
   });
 }

@@ -51,4 +51,18 @@ struct GraphScan {
 };
 using GraphScanFn = void (*)(const GraphScan&);
 
+// Candidates of a walk as sortable numbers, best first, take others in, all at once: each sinks through a few vectors
+// by comparisons alone, where finding its place and moving what comes after it is most of what a visit costs.
+struct GraphMerge {
+  static constexpr std::size_t kUnit = 32;  // keys are looked at by so many
+  static constexpr std::int64_t kNone = INT64_MIN;
+  std::int64_t* keys;  // descending; behind them kNone, or keys that are no better, to the next whole unit after `most`
+  std::size_t size;    // of those that count
+  std::size_t most;    // … afterwards: the best of all
+  std::int64_t* fresh;  // (count) in any order, 1 or more; overwritten
+  std::size_t count;
+};
+// Returns where the best of the fresh ones stands now, or would stand.
+using GraphMergeFn = std::size_t (*)(const GraphMerge&);
+
 }  // namespace tessella

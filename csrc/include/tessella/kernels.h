@@ -40,6 +40,7 @@ struct Kernels {
 
   GraphEncodeFn graph_encode;
   GraphScanFn graph_scan;
+  GraphMergeFn graph_merge;
 
   ScalarEncodeFn scalar_encode;
   ScalarDecodeFn scalar_decode;
