@@ -37,6 +37,6 @@ def measured(d: int, memory_bytes: int) -> Iterator[Row]:
         codes.add(centroids, None, 1)
 
         def assisted(n: int, codes: _core.FlatIndex = codes) -> object:
-            return codes.search(x[:n], 1, EPSILON, 1)
+            return codes.search(x[:n], 1, EPSILON, 0, 1)
 
         yield per_row(f"kmeans by codes, {k:,} c", d, "cache", assisted, ROWS, 4 * d, flop_per_row=2.0 * k * d)

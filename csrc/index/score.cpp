@@ -158,6 +158,7 @@ void RowScorer::fetch(std::uint32_t row) const {
   const std::size_t bytes = std::min(column.row_bytes(), kFetchedBytes);
   for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(code + at);
   if (scales_ != nullptr) __builtin_prefetch(scales_->row(row));
+  if (norms2_ != nullptr) __builtin_prefetch(norms2_->row(row));
 }
 
 void RowScorer::score_run(const QueryTables& tables, std::size_t first, std::size_t count, float* out) const {
