@@ -56,6 +56,91 @@ void graph_scan(const GraphScan& job) {
   }
 }
 
+namespace {
+
+template <int kRows>
+TSL_INLINE void dots_of(const GraphDots& job, std::size_t first) {
+  I32 sums[4];
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) sums[r] = zero_i32();
+  for (std::size_t j = 0; j < job.padded; j += 64) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) sums[r] = dot_signed(sums[r], job.others[first + r] + j, job.one + j);
+  }
+  std::int32_t out[4];
+  reduce_add_4(sums, out);
+  for (int r = 0; r < kRows; ++r) job.out[first + r] = out[r];
+}
+
+}  // namespace
+
+void graph_dots(const GraphDots& job) {
+  std::size_t i = 0;
+  for (; i + 4 <= job.count; i += 4) dots_of<4>(job, i);
+  for (; i < job.count; ++i) dots_of<1>(job, i);
+}
+
+namespace {
+
+// One group of estimates of so many belongs to the sample.
+constexpr std::size_t kGroup = 16, kSampled = 4;
+
+template <typename Each>
+TSL_INLINE void for_sampled(const GraphNear& job, const Each& each) {
+  for (std::size_t group = 0; group + kGroup <= job.n; group += kSampled * kGroup) {
+    for (std::size_t i = 0; i < kGroup; i += kF32Lanes) each(load_f32(job.estimates + group + i));
+  }
+}
+
+// A value that about as many as are wanted reach, rather more than fewer: by bisection, since counting takes no
+// branches.
+float reached_by(const GraphNear& job) {
+  float lows[kF32Lanes], highs[kF32Lanes];
+  F32 lowest = set_f32(__builtin_inff()), highest = set_f32(-__builtin_inff());
+  for_sampled(job, [&](F32 x) {
+    lowest = min_f32(x, lowest);
+    highest = max_f32(x, highest);
+  });
+  store_f32(lows, lowest);
+  store_f32(highs, highest);
+  float low = lows[0], high = highs[0];
+  for (int lane = 1; lane < kF32Lanes; ++lane) {
+    low = lows[lane] < low ? lows[lane] : low;
+    high = highs[lane] > high ? highs[lane] : high;
+  }
+  const std::size_t most = (2 * job.wanted + kSampled - 1) / kSampled + 2, least = most - 2;
+  for (int step = 0; step < 12; ++step) {
+    const float middle = low + 0.5f * (high - low);
+    const F32 bar = set_f32(middle);
+    std::size_t reached = 0;
+    for_sampled(job, [&](F32 x) { reached += static_cast<std::size_t>(__builtin_popcount(ge_mask(x, bar))); });
+    (reached >= least ? low : high) = middle;
+    if (reached >= least && reached <= most) break;
+  }
+  return low;
+}
+
+std::size_t collect(const GraphNear& job, float least) {
+  const F32 bar = set_f32(least);
+  std::size_t count = 0, i = 0;
+  for (; i + kF32Lanes <= job.n; i += kF32Lanes) {
+    for (std::uint32_t mask = ge_mask(load_f32(job.estimates + i), bar); mask != 0; mask &= mask - 1) {
+      job.rows[count++] = static_cast<std::uint32_t>(i) + static_cast<std::uint32_t>(__builtin_ctz(mask));
+    }
+  }
+  for (; i < job.n; ++i) {
+    if (job.estimates[i] >= least) job.rows[count++] = static_cast<std::uint32_t>(i);
+  }
+  return count;
+}
+
+}  // namespace
+
+std::size_t graph_near(const GraphNear& job) {
+  const std::size_t count = collect(job, reached_by(job));
+  return count < job.wanted ? collect(job, -__builtin_inff()) : count;
+}
+
 // What falls out of one group of vectors sinks through the next.
 std::size_t graph_merge(const GraphMerge& job) {
   constexpr std::size_t kVectors = 4, kGroup = kVectors * kS64Lanes;

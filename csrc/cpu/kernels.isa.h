@@ -24,6 +24,8 @@ void rabitq_scan(const RabitqScan& job);
 
 void graph_encode(const GraphEncode& job);
 void graph_scan(const GraphScan& job);
+void graph_dots(const GraphDots& job);
+std::size_t graph_near(const GraphNear& job);
 std::size_t graph_merge(const GraphMerge& job);
 
 void scalar_encode(const ScalarEncode& job);

@@ -24,6 +24,8 @@ Kernels kernel_table() {
   table.rabitq_scan = rabitq_scan;
   table.graph_encode = graph_encode;
   table.graph_scan = graph_scan;
+  table.graph_dots = graph_dots;
+  table.graph_near = graph_near;
   table.graph_merge = graph_merge;
   table.scalar_encode = scalar_encode;
   table.scalar_decode = scalar_decode;

@@ -43,6 +43,12 @@ GraphBuild::GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::
     float* to = values_.data() + first * padded_;
     parts_.rows.rotate(x + first * parts_.rows.config().dim, last - first, to);
   });
+  const bool coarse = parts_.rows.config().codecs.back().kind == Codec::Kind::kScalar;
+  if (n_ > kSmall && coarse && padded_ <= GraphDots::kMostPadded) {
+    distances_ = std::make_unique<ByteDistances>(kernels_, values_.data(), n_, padded_, threads_);
+  } else {
+    distances_ = std::make_unique<ValueDistances>(kernels_, padded_);
+  }
 }
 
 template <typename Work>
@@ -156,23 +162,20 @@ void GraphBuild::join() {
 
 // The nearest of these rows become candidates.
 void GraphBuild::measure(std::size_t row, const std::vector<std::uint32_t>& rows, std::vector<Near>& near) {
-  std::vector<const void*> at;
-  for (const std::uint32_t each : rows) at.push_back(values(each));
-  std::vector<float> similarities(rows.size());
-  kernels_.exact_score({values(row), nullptr, ScalarType::kF32, padded_, Metric::kL2, nullptr, rows.size(),
-                        similarities.data(), at.data()});
-  for (std::size_t i = 0; i < rows.size(); ++i) near.push_back({std::max(0.0f, -similarities[i]), rows[i]});
+  std::vector<Neighbour> others;
+  for (const std::uint32_t each : rows) others.push_back({0.0f, each, values(each)});
+  std::vector<float> apart(rows.size());
+  distances_->between({0.0f, static_cast<std::uint32_t>(row), values(row)}, others.data(), rows.size(), apart.data());
+  for (std::size_t i = 0; i < rows.size(); ++i) near.push_back({apart[i], rows[i]});
   std::sort(near.begin(), near.end());
   if (near.size() > kMostNear) near.resize(kMostNear);
 }
 
-// Each row once, nearest first.
+// Each row once, nearest first. Whichever of two rows is measured from, their distance is the same number.
 void GraphBuild::drop_repeats(std::vector<Near>& near) {
-  std::sort(near.begin(), near.end(),
-            [](const Near& a, const Near& b) { return a.row != b.row ? a.row < b.row : a.distance < b.distance; });
+  std::sort(near.begin(), near.end());
   near.erase(std::unique(near.begin(), near.end(), [](const Near& a, const Near& b) { return a.row == b.row; }),
              near.end());
-  std::sort(near.begin(), near.end());
 }
 
 // ---- edges ---------------------------------------------------------------------------------------------------------
@@ -181,7 +184,7 @@ void GraphBuild::choose_from(std::size_t row, const std::vector<Near>& candidate
   work.clear();
   for (const Near& each : candidates) work.push_back({each.distance, each.row, values(each.row)});
   Edges& edges = edges_[row];
-  edges.wanted = prune(kernels_, padded_, static_cast<std::uint32_t>(row), work, degree_);
+  edges.wanted = prune(*distances_, static_cast<std::uint32_t>(row), work, degree_);
   edges.near.clear();
   for (const Neighbour& each : work) edges.near.push_back({each.distance, each.row});
 }

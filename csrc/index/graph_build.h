@@ -3,6 +3,7 @@
 // The same graph at any number of threads.
 #pragma once
 
+#include <memory>
 #include <thread>
 
 #include "index/graph.h"
@@ -18,7 +19,7 @@ class GraphBuild {
 
  private:
   struct Near {
-    float distance;  // a number, always: max(0, x) is one even where damaged codes make x none
+    float distance;  // a number, always
     std::uint32_t row;
     bool operator<(const Near& other) const {
       return distance != other.distance ? distance < other.distance : row < other.row;
@@ -51,7 +52,8 @@ class GraphBuild {
   KernelsFn table_;
   const Kernels& kernels_;
   std::size_t n_, padded_, degree_, threads_;
-  std::vector<float> values_;            // (n, padded) residuals
+  std::vector<float> values_;  // (n, padded) residuals
+  std::unique_ptr<Distances> distances_;
   std::vector<std::uint32_t> order_;     // rows that are near each other one after another: they share neighbours
   std::vector<std::vector<Near>> near_;  // candidates of each row, nearest first
   std::vector<std::vector<Near>> far_;   // more of them, from a sample of the rows

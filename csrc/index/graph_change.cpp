@@ -48,6 +48,7 @@ std::optional<std::vector<std::uint32_t>> around(const GraphParts& parts, std::s
 // Those who linked to removed rows choose anew. Reads `from`, writes `to`.
 void relink(const GraphParts& from, GraphParts& to, std::size_t threads) {
   const std::size_t n = from.ids.size(), padded = from.rows.padded();
+  const ValueDistances distances(from.rows.kernels(), padded);
   to.links.own();
   parallel_for((n + kTaskRows - 1) / kTaskRows, threads, [&](std::size_t task) {
     EdgeWriter writer(from.rows, from.links);
@@ -58,8 +59,8 @@ void relink(const GraphParts& from, GraphParts& to, std::size_t threads) {
       if (!rows) continue;
       from.rows.decode_residual(i, own.data());
       const auto values_of = [&](std::uint32_t row, float* out) { from.rows.decode_residual(row, out); };
-      std::vector<Neighbour> chosen = neighbours_of(own.data(), *rows, values_of, from.rows.kernels(), padded, values);
-      prune(from.rows.kernels(), padded, static_cast<std::uint32_t>(i), chosen, from.links.degree());
+      std::vector<Neighbour> chosen = neighbours_of(own.data(), *rows, values_of, distances, padded, values);
+      prune(distances, static_cast<std::uint32_t>(i), chosen, from.links.degree());
       writer.replace(to.links.record(i), own.data(), chosen);
     }
   });

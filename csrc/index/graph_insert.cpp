@@ -20,6 +20,7 @@ constexpr std::size_t kTaskRows = 16;
 GraphInsert::GraphInsert(const GraphParts& parts, const float* x, std::size_t n, std::size_t threads)
     : parts_(parts),
       kernels_(parts.rows.kernels()),
+      distances_(kernels_, parts.rows.padded()),
       x_(x),
       n_(n),
       base_(parts.ids.size()),
@@ -89,9 +90,9 @@ void GraphInsert::link(std::size_t i, const std::vector<std::uint32_t>& rows, Ed
                        std::vector<float>& memory) {
   const float* own = values_.data() + i * padded_;
   const auto values = [&](std::uint32_t row, float* out) { values_of(row, out); };
-  std::vector<Neighbour> chosen = neighbours_of(own, rows, values, kernels_, padded_, memory);
+  std::vector<Neighbour> chosen = neighbours_of(own, rows, values, distances_, padded_, memory);
   const auto vertex = static_cast<std::uint32_t>(base_ + i);
-  const std::size_t wanted = prune(kernels_, padded_, vertex, chosen, parts_.links.degree());
+  const std::size_t wanted = prune(distances_, vertex, chosen, parts_.links.degree());
   std::uint8_t* record = records_.data() + i * parts_.links.record_bytes();
   parts_.links.clear(record);
   for (std::size_t lane = 0; lane < chosen.size(); ++lane) {
@@ -118,8 +119,8 @@ void GraphInsert::link_back(Back& back, EdgeWriter& writer) const {
   std::vector<float> own(padded_), values;
   values_of(back.row, own.data());
   std::vector<Neighbour> candidates = neighbours_of(
-      own.data(), rows, [&](std::uint32_t row, float* out) { values_of(row, out); }, kernels_, padded_, values);
-  if (candidates.size() > parts_.links.degree()) prune(kernels_, padded_, back.row, candidates, parts_.links.degree());
+      own.data(), rows, [&](std::uint32_t row, float* out) { values_of(row, out); }, distances_, padded_, values);
+  if (candidates.size() > parts_.links.degree()) prune(distances_, back.row, candidates, parts_.links.degree());
   writer.replace(back.record.data(), own.data(), candidates);
 }
 

@@ -30,6 +30,7 @@ class GraphInsert {
 
   const GraphParts& parts_;
   const Kernels& kernels_;
+  const ValueDistances distances_;
   const float* x_;
   std::size_t n_, base_, padded_, threads_;
   std::vector<float> values_;  // (n, padded)

@@ -1,6 +1,7 @@
 #include "index/graph_leaves.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <limits>
 
@@ -9,6 +10,7 @@
 #include "common/sums.h"
 #include "index/flat.h"
 #include "index/links.h"
+#include "index/sortable.h"
 
 namespace tessella {
 
@@ -22,35 +24,13 @@ constexpr std::size_t kNear = 16;                               // rows that a r
 constexpr std::size_t kSampleOf = 32;                           // one row of so many belongs to the sample
 constexpr std::size_t kNearSampled = 4;                         // rows of the sample that a row takes from each leaf
 constexpr std::size_t kSliceRows = 8192;                        // rows that look for their leaves together
-
-constexpr std::size_t kSampled = 4;  // of so many estimates one is looked at for a first threshold
+constexpr std::int64_t kMostApart = 0xffff;                     // distance of row numbers that matters among copies
+static_assert(kMostLeafRows * kLargeLeafRows <= kMostApart && kNear <= GraphMerge::kUnit);
 
 // Smaller and smaller parts of all rows would hold fewer and fewer of a row's neighbours.
 std::size_t leaf_rows(std::size_t n) { return std::clamp(n / kRowsOfLeaf, kLeafRows, kLargeLeafRows); }
 
-// A value that about `wanted` of the estimates reach, rather more than fewer: by a sample, and by bisection, since
-// counting takes no branches.
-float reached_by(std::span<const float> estimates, std::size_t wanted, std::vector<float>& sample) {
-  sample.clear();
-  for (std::size_t i = 0; i < estimates.size(); i += kSampled) sample.push_back(estimates[i]);
-  const std::size_t most = (2 * wanted + kSampled - 1) / kSampled + 2, least = most - 2;
-  float low = *std::min_element(sample.begin(), sample.end()), high = *std::max_element(sample.begin(), sample.end());
-  for (int step = 0; step < 12; ++step) {
-    const float middle = low + 0.5f * (high - low);
-    std::uint32_t reached = 0;
-    for (const float each : sample) reached += each >= middle ? 1 : 0;
-    (reached >= least ? low : high) = middle;
-    if (reached >= least && reached <= most) break;
-  }
-  return low;
-}
-
 }  // namespace
-
-struct GraphLeaves::Picked {
-  float estimate;
-  std::uint32_t row;
-};
 
 // The members' 1-bit codes about the leader, in the layout of a vertex's neighbours, and room for one member's search.
 struct GraphLeaves::Work {
@@ -59,8 +39,9 @@ struct GraphLeaves::Work {
   AlignedBuffer blocks, table;
   std::vector<float> estimates;
   std::vector<std::uint32_t> reach;
-  std::vector<float> sample;
-  std::vector<Picked> picked;
+  std::vector<std::uint32_t> near;
+  std::vector<std::int64_t> fresh;                     // sortable estimates with the members' numbers
+  std::array<std::int64_t, GraphMerge::kUnit> best{};  // … of those that are kept
 };
 
 GraphLeaves::GraphLeaves(KernelsFn table, const float* values, std::size_t n, std::size_t padded, std::uint64_t seed,
@@ -152,6 +133,8 @@ void GraphLeaves::encode(const Leaf& leaf, Work& work) const {
   work.table = AlignedBuffer(rabitq_table_bytes(padded_));
   work.estimates.resize(blocks * kBlockRows);
   work.reach.resize(blocks);
+  work.near.resize(m);
+  work.fresh.resize(m);
   const float* centre = values_ + leaf.leader * padded_;
   std::vector<std::uint8_t> bits(padded_ / 8);
   for (std::size_t i = 0; i < m; ++i) {
@@ -178,47 +161,34 @@ void GraphLeaves::search(std::size_t l) {
     kernels_.graph_scan({work.blocks.data(), work.estimates.size(), padded_, &query, -work.norms2[i], 1.0f,
                          work.estimates.data(), work.reach.data()});
     pick(leaf, i, work);
-    pick_sampled(leaf, i, work);
   }
 }
 
-// The kNear members that look nearest to member `self`.
-void GraphLeaves::pick(const Leaf& leaf, std::size_t self, Work& work) {
-  const std::size_t m = leaf.members.size();
-  std::size_t wanted = std::min(kNear, m - 1);
-  const auto collect = [&](float least) {
-    work.picked.clear();
-    for (std::size_t i = 0; i < m; ++i) {
-      if (work.estimates[i] >= least && i != self) work.picked.push_back({work.estimates[i], leaf.members[i].row});
-    }
-  };
-  collect(reached_by({work.estimates.data(), m}, wanted, work.sample));
-  if (work.picked.size() < wanted) collect(-std::numeric_limits<float>::infinity());
-  wanted = std::min(wanted, work.picked.size());  // estimates that are no numbers
+// Of these members all but `self`, those with the best estimates first, as many as `to` takes.
+void GraphLeaves::keep_best(const Leaf& leaf, std::size_t self, std::span<const std::uint32_t> members, Work& work,
+                            std::span<std::uint32_t> to) const {
   // Among copies those with numbers next to its own: were it the lowest numbers, nobody would find the others.
   const std::int64_t own = leaf.members[self].row;
-  const auto apart = [own](const Picked& p) { return std::abs(std::int64_t{p.row} - own); };
-  const auto better = [&](const Picked& a, const Picked& b) {
-    return a.estimate != b.estimate ? a.estimate > b.estimate : apart(a) < apart(b);
-  };
-  std::nth_element(work.picked.begin(), work.picked.begin() + static_cast<std::ptrdiff_t>(wanted), work.picked.end(),
-                   better);
-  std::uint32_t* to = found_.data() + (leaf.members[self].row * kFanout + leaf.members[self].place) * kNear;
-  for (std::size_t i = 0; i < wanted; ++i) to[i] = work.picked[i].row;
+  std::size_t count = 0;
+  for (const std::uint32_t member : members) {
+    if (member == self || !(work.estimates[member] >= -std::numeric_limits<float>::infinity())) continue;
+    const std::int64_t apart = std::min(std::abs(std::int64_t{leaf.members[member].row} - own), kMostApart);
+    work.fresh[count++] = sortable(work.estimates[member]) << 32 | (kMostApart - apart) << 16 | member;
+  }
+  if (count == 0) return;
+  work.best.fill(GraphMerge::kNone);
+  kernels_.graph_merge({work.best.data(), 0, to.size(), work.fresh.data(), count});
+  for (std::size_t i = 0; i < std::min(to.size(), count); ++i) to[i] = leaf.members[work.best[i] & kMostApart].row;
 }
 
-void GraphLeaves::pick_sampled(const Leaf& leaf, std::size_t self, Work& work) {
-  work.picked.clear();
-  for (const std::uint32_t i : leaf.sampled) {
-    const bool number = work.estimates[i] >= -std::numeric_limits<float>::infinity();
-    if (number && i != self) work.picked.push_back({work.estimates[i], leaf.members[i].row});
-  }
-  const std::size_t wanted = std::min(kNearSampled, work.picked.size());
-  std::nth_element(work.picked.begin(), work.picked.begin() + static_cast<std::ptrdiff_t>(wanted), work.picked.end(),
-                   [](const Picked& a, const Picked& b) { return a.estimate > b.estimate; });
+void GraphLeaves::pick(const Leaf& leaf, std::size_t self, Work& work) {
+  const std::size_t m = leaf.members.size();
   const Member& own = leaf.members[self];
-  std::uint32_t* to = sampled_.data() + (own.row * kFanout + own.place) * kNearSampled;
-  for (std::size_t i = 0; i < wanted; ++i) to[i] = work.picked[i].row;
+  const std::size_t near = kernels_.graph_near({work.estimates.data(), m, std::min(kNear + 1, m), work.near.data()});
+  keep_best(leaf, self, {work.near.data(), near}, work,
+            {found_.data() + (own.row * kFanout + own.place) * kNear, kNear});
+  keep_best(leaf, self, leaf.sampled, work,
+            {sampled_.data() + (own.row * kFanout + own.place) * kNearSampled, kNearSampled});
 }
 
 }  // namespace tessella

@@ -36,14 +36,14 @@ class GraphLeaves {
     std::vector<std::uint32_t> sampled;  // which of the members belong to the sample
   };
   struct Work;
-  struct Picked;
 
   void fill(KernelsFn table, std::uint64_t seed, std::size_t threads);
   void split_large();
   void sample();
   void encode(const Leaf& leaf, Work& work) const;
   void pick(const Leaf& leaf, std::size_t self, Work& work);
-  void pick_sampled(const Leaf& leaf, std::size_t self, Work& work);
+  void keep_best(const Leaf& leaf, std::size_t self, std::span<const std::uint32_t> members, Work& work,
+                 std::span<std::uint32_t> to) const;
 
   const Kernels& kernels_;
   const float* values_;

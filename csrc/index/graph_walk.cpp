@@ -141,12 +141,13 @@ void GraphWalk::visit_coded(std::uint32_t row) {
   const auto neighbours = parts_->links.of(row);
   for (std::size_t block = 0; block < reach_.size(); ++block) {
     std::size_t count = 0;
-    for (std::uint32_t mask = reach_[block]; mask != 0; mask &= mask - 1) {
+    for (std::uint32_t mask = reach_[block]; mask != 0; mask &= mask - 1) {  // no branch inside: it would be a guess
       const std::size_t lane = block * kBlockRows + static_cast<std::size_t>(__builtin_ctz(mask));
       const std::uint32_t neighbour = neighbours[lane];
-      if (!leads_somewhere(neighbour)) continue;
-      if (repeats_ ? seen_.contains(neighbour) : !seen_.insert(neighbour)) continue;
-      fresh_[count++] = WalkPool::key(estimates_[lane], neighbour);
+      fresh_[count] = WalkPool::key(estimates_[lane], neighbour);
+      const bool known =
+          repeats_ ? seen_.has_at_once(neighbour) : leads_somewhere(neighbour) && !seen_.insert(neighbour);
+      count += static_cast<std::size_t>(leads_somewhere(neighbour)) & static_cast<std::size_t>(!known);
     }
     pool_.insert(fresh_.data(), count);
   }

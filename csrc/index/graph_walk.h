@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <bit>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "index/graph.h"
 #include "index/score.h"
 #include "index/selection.h"
+#include "index/sortable.h"
 #include "index/topk.h"
 
 namespace tessella {
@@ -32,9 +32,7 @@ class WalkPool {
   }
   // What an estimate must reach to get in.
   float threshold() const { return size_ < ef_ ? std::numeric_limits<float>::lowest() : estimate(ef_ - 1); }
-  static Key key(float estimate, std::uint32_t row) {
-    return Key{ordered(std::bit_cast<std::int32_t>(estimate))} << 32 | Key{row} << 1;
-  }
+  static Key key(float estimate, std::uint32_t row) { return sortable(estimate) << 32 | Key{row} << 1; }
   void insert(Key key) { insert(&key, 1); }
   void insert(Key* fresh, std::size_t count) {  // overwrites them
     if (count == 0) return;
@@ -60,14 +58,10 @@ class WalkPool {
 
   std::size_t size() const { return size_; }
   std::uint32_t row(std::size_t i) const { return static_cast<std::uint32_t>(keys_[i]) >> 1; }
-  float estimate(std::size_t i) const {
-    return std::bit_cast<float>(ordered(static_cast<std::int32_t>(keys_[i] >> 32)));
-  }
+  float estimate(std::size_t i) const { return unsortable(keys_[i] >> 32); }
 
  private:
   static constexpr Key kTaken = 1;
-  // Bits of a float as a number in the order of the floats themselves, and back.
-  static std::int32_t ordered(std::int32_t bits) { return bits ^ (bits >> 31 & INT32_MAX); }
 
   std::size_t ef_ = 0, size_ = 0, next_ = 0;
   const Kernels* kernels_ = nullptr;

@@ -18,8 +18,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // are covered far enough by one of the first that were chosen.
 class Covers {
  public:
-  Covers(const Kernels& kernels, std::size_t dim, const std::vector<Neighbour>& candidates)
-      : kernels_(kernels), dim_(dim), candidates_(candidates), known_(candidates.size()) {}
+  Covers(const Distances& distances, const std::vector<Neighbour>& candidates)
+      : distances_(distances), candidates_(candidates), known_(candidates.size()) {}
 
   void take(std::size_t candidate) {
     known_[candidate].taken = true;
@@ -27,8 +27,7 @@ class Covers {
   }
   // Asks for the values of a candidate that will be looked at soon.
   void fetch(std::size_t candidate) const {
-    if (candidate >= candidates_.size()) return;
-    for (std::size_t j = 0; j < dim_; j += 16) __builtin_prefetch(candidates_[candidate].values + j);
+    if (candidate < candidates_.size()) distances_.fetch(candidates_[candidate]);
   }
   bool taken(std::size_t candidate) const { return known_[candidate].taken; }
   bool exceeds(std::size_t candidate, float allowed) {
@@ -47,26 +46,23 @@ class Covers {
 
   // Only nearer neighbours cover a candidate.
   void compare(std::size_t candidate, Known& known) {
-    std::array<const void*, kTogether> at;
-    std::array<float, kTogether> distances;
+    std::array<Neighbour, kTogether> others;
+    std::array<float, kTogether> apart;
     std::size_t count = 0;
     while (count < kTogether && known.compared < chosen_.size()) {
       const std::size_t chosen = chosen_[known.compared++];
-      if (chosen < candidate) at[count++] = candidates_[chosen].values;
+      if (chosen < candidate) others[count++] = candidates_[chosen];
     }
     if (count == 0) return;
     const Neighbour& one = candidates_[candidate];
-    kernels_.exact_score(
-        {one.values, nullptr, ScalarType::kF32, dim_, Metric::kL2, nullptr, count, distances.data(), at.data()});
+    distances_.between(one, others.data(), count, apart.data());
     for (std::size_t i = 0; i < count; ++i) {
-      const float between = -distances[i];
-      const float by = between > 0.0f ? one.distance / between : one.distance > 0.0f ? kInfinity : kCopyCover;
+      const float by = apart[i] > 0.0f ? one.distance / apart[i] : one.distance > 0.0f ? kInfinity : kCopyCover;
       known.cover = std::max(known.cover, by);
     }
   }
 
-  const Kernels& kernels_;
-  std::size_t dim_;
+  const Distances& distances_;
   const std::vector<Neighbour>& candidates_;
   std::vector<Known> known_;
   std::vector<std::size_t> chosen_;
@@ -88,10 +84,10 @@ void spread_ties(std::uint32_t vertex, std::vector<Neighbour>& candidates) {
 
 }  // namespace
 
-std::size_t prune(const Kernels& kernels, std::size_t dim, std::uint32_t vertex, std::vector<Neighbour>& candidates,
+std::size_t prune(const Distances& distances, std::uint32_t vertex, std::vector<Neighbour>& candidates,
                   std::size_t degree) {
   spread_ties(vertex, candidates);
-  Covers covers(kernels, dim, candidates);
+  Covers covers(distances, candidates);
   std::vector<Neighbour> chosen;
   chosen.reserve(degree);
   std::size_t wanted = 0;

@@ -35,7 +35,8 @@ std::vector<Candidate> final_list(const RowScorer& scorer, const float* query, c
 class SeenRows {
  public:
   explicit SeenRows(std::size_t slots = kFewest) : slots_(slots) {}
-  bool contains(std::uint32_t row) const { return slots_[slot_of(row)] != 0; }
+  // Whether the row was met, as far as one look tells: seldom no where it was.
+  bool has_at_once(std::uint32_t row) const { return slots_[home_of(row)] == row + 1; }
   bool insert(std::uint32_t row) {  // false: was there already
     const std::size_t slot = slot_of(row);
     if (slots_[slot] != 0) return false;
@@ -49,10 +50,11 @@ class SeenRows {
   }
 
  private:
+  std::size_t home_of(std::uint32_t row) const { return row * 0x9E3779B1u & (slots_.size() - 1); }
   // The row's slot, or the empty one where it would go.
   std::size_t slot_of(std::uint32_t row) const {
     const std::size_t mask = slots_.size() - 1;
-    std::size_t slot = row * 0x9E3779B1u & mask;
+    std::size_t slot = home_of(row);
     while (slots_[slot] != 0 && slots_[slot] != row + 1) slot = (slot + 1) & mask;
     return slot;
   }

@@ -177,6 +177,17 @@ TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
       _mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(64)), _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
   return {_mm256_add_epi32(sum.v, both)};
 }
+// Two products of bytes up to 127 fit 16 bits.
+TSL_INLINE I32 dot_signed(I32 sum, const std::int8_t* a, const std::int8_t* b) {
+#pragma GCC unroll 2
+  for (int half = 0; half < 64; half += 32) {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + half));
+    const __m256i y = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + half));
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(y, x));
+    sum.v = _mm256_add_epi32(sum.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  return sum;
+}
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) {
   __m128i half = _mm_add_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
   half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));

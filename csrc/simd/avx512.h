@@ -206,6 +206,11 @@ TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
   const I32 high = dot_bytes({_mm512_setzero_si512()}, u, digits);
   return dot_bytes({_mm512_add_epi32(sum.v, _mm512_slli_epi32(high.v, 6))}, u, digits + 64);
 }
+TSL_INLINE I32 dot_signed(I32 sum, const std::int8_t* a, const std::int8_t* b) {
+  const __m512i x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(b);
+  const __m512i signed_y = _mm512_mask_sub_epi8(y, _mm512_movepi8_mask(x), _mm512_setzero_si512(), y);
+  return {_mm512_dpbusd_epi32(sum.v, _mm512_abs_epi8(x), signed_y)};
+}
 TSL_INLINE __m256i fold(I32 a) {
   return _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
 }

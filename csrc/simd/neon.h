@@ -145,6 +145,14 @@ TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
   const I32 high = dot_bytes({vdupq_n_s32(0)}, u, digits);
   return dot_bytes({vaddq_s32(sum.v, vshlq_n_s32(high.v, 6))}, u, digits + 64);
 }
+TSL_INLINE I32 dot_signed(I32 sum, const std::int8_t* a, const std::int8_t* b) {
+  for (int i = 0; i < 64; i += 16) {
+    const int8x16_t x = vld1q_s8(a + i), y = vld1q_s8(b + i);
+    sum.v = vpadalq_s16(sum.v, vmull_s8(vget_low_s8(x), vget_low_s8(y)));
+    sum.v = vpadalq_s16(sum.v, vmull_high_s8(x, y));
+  }
+  return sum;
+}
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return vaddvq_s32(a.v); }
 TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) {
   vst1q_s32(sums, vpaddq_s32(vpaddq_s32(a[0].v, a[1].v), vpaddq_s32(a[2].v, a[3].v)));

@@ -223,6 +223,10 @@ TSL_INLINE I32 dot_bytes(I32 sum, Codes64 u, const std::int8_t* b) {
 TSL_INLINE I32 dot_words(I32 sum, Codes64 u, const std::int8_t* digits) {
   return dot_bytes(I32{sum.v + 64 * dot_bytes(I32{0}, u, digits).v}, u, digits + 64);
 }
+TSL_INLINE I32 dot_signed(I32 sum, const std::int8_t* a, const std::int8_t* b) {
+  TSL_EACH(i, 64) sum.v += a[i] * b[i];
+  return sum;
+}
 TSL_INLINE std::int32_t reduce_add_i32(I32 a) { return a.v; }
 TSL_INLINE void reduce_add_4(const I32* a, std::int32_t* sums) { TSL_EACH(i, 4) sums[i] = a[i].v; }
 

@@ -19,6 +19,7 @@
 //   I32  integer sums        zero_i32 reduce_add_i32 reduce_add_4 (four vectors to four sums)
 //                            dot_bytes (Codes64 x 64 s8) dot_words (Codes64 x 64 words of two s8 digits, 64 * high +
 //                            low; the high ones first); the sum of any four products of a code and a byte fits 16 bits
+//                            dot_signed (64 bytes -127 .. 127 x as many)
 //   RowWalk<T, rows>         row(r), advance: rows at equal distances, for broadcasts
 //   S32  kF32Lanes sums      load_s32 to_f32 add_products(S32, Lanes, Lanes): each lane adds kLaneDims products
 //   Lanes kF32Lanes lanes    load_lanes of QueryBytes, set_lanes of kLaneDims TokenBytes, store_token_bytes(U8): signed

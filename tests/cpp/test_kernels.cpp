@@ -215,3 +215,46 @@ TEST(graph_merge_keeps_the_best_in_order) {
     }
   });
 }
+
+TEST(graph_near_finds_the_best_rows) {
+  data::for_levels([](const Kernels& level, const Kernels& scalar) {
+    for (const std::size_t n : {1u, 5u, 40u, 100u, 1003u}) {
+      for (const std::size_t wanted : {1u, 17u, 64u}) {
+        const auto estimates = data::normal(n, static_cast<unsigned>(n + wanted));
+        const std::size_t some = std::min(wanted, n);
+        std::vector<std::uint32_t> rows(n), plain(n);
+        rows.resize(level.graph_near({estimates.get(), n, some, rows.data()}));
+        plain.resize(scalar.graph_near({estimates.get(), n, some, plain.data()}));
+        CHECK(rows == plain && rows.size() >= some);
+        float worst = INFINITY;
+        for (const std::uint32_t row : rows) worst = std::min(worst, estimates[row]);
+        const auto reach = std::count_if(estimates.get(), estimates.get() + n, [&](float x) { return x >= worst; });
+        CHECK(rows.size() == static_cast<std::size_t>(reach));  // nothing better was left out
+        if (n > 1000) CHECK(rows.size() < 8 * some + 64);
+      }
+    }
+  });
+}
+
+TEST(graph_dots_are_exact) {
+  data::for_levels([](const Kernels& level, const Kernels&) {
+    for (const std::size_t padded : {64u, 192u, 1536u}) {
+      Tight<std::int8_t> rows(7 * padded);
+      std::mt19937 draw(static_cast<unsigned>(padded));
+      for (std::size_t i = 0; i < rows.size(); ++i) {  // the largest of both signs among them
+        rows[i] = static_cast<std::int8_t>(i % 3 == 0 ? (i % 2 == 0 ? 127 : -127) : int(draw() % 255) - 127);
+      }
+      for (std::size_t count = 1; count <= 7; ++count) {
+        std::vector<const std::int8_t*> others;
+        for (std::size_t i = 0; i < count; ++i) others.push_back(rows.get() + i * padded);
+        std::vector<std::int32_t> dots(count);
+        level.graph_dots({rows.get(), others.data(), padded, count, dots.data()});
+        for (std::size_t i = 0; i < count; ++i) {
+          std::int32_t sum = 0;
+          for (std::size_t j = 0; j < padded; ++j) sum += rows[j] * others[i][j];
+          CHECK(dots[i] == sum);
+        }
+      }
+    }
+  });
+}

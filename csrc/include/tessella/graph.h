@@ -51,6 +51,28 @@ struct GraphScan {
 };
 using GraphScanFn = void (*)(const GraphScan&);
 
+// The rows with the best estimates, and as a rule up to twice as many more: those that reach a value which is found by
+// looking at a fourth of them.
+struct GraphNear {
+  const float* estimates;  // (n)
+  std::size_t n;
+  std::size_t wanted;   // at most n
+  std::uint32_t* rows;  // (n) out
+};
+// Returns how many: `wanted` at least, but for estimates that are no numbers.
+using GraphNearFn = std::size_t (*)(const GraphNear&);
+
+// Products of signed bytes with those of other rows, exactly.
+struct GraphDots {
+  static constexpr std::size_t kMostPadded = 65'536;  // so that a sum fits 32 bits
+  const std::int8_t* one;                             // (padded), -127..127
+  const std::int8_t* const* others;                   // (count) rows of as many
+  std::size_t padded;                                 // a multiple of 64
+  std::size_t count;
+  std::int32_t* out;  // (count)
+};
+using GraphDotsFn = void (*)(const GraphDots&);
+
 // Candidates of a walk as sortable numbers, best first, take others in, all at once: each sinks through a few vectors
 // by comparisons alone, where finding its place and moving what comes after it is most of what a visit costs.
 struct GraphMerge {

@@ -40,6 +40,8 @@ struct Kernels {
 
   GraphEncodeFn graph_encode;
   GraphScanFn graph_scan;
+  GraphDotsFn graph_dots;
+  GraphNearFn graph_near;
   GraphMergeFn graph_merge;
 
   ScalarEncodeFn scalar_encode;
