@@ -52,7 +52,7 @@ void GraphWalk::prepare(const GraphParts& parts, const RowScorer& scorer, std::s
   slack_ = stop == Stop::kHopeless ? slack_of(ef, parts.rows.padded()) : std::numeric_limits<float>::infinity();
   k_ = k;
   everywhere_ = ef >= parts.ids.size();
-  repeats_ = parts.links.coded() && parts.rows.padded() <= kTrusted && ef >= 2 * k;
+  repeats_ = parts.links.coded() && ef >= 2 * k;
   if (memory_.size() < scorer.table_bytes()) memory_ = AlignedBuffer(scorer.table_bytes());
   pool_.prepare(everywhere_ ? 0 : ef, *kernels_);
   starts_.prepare(kStarts, *kernels_);
@@ -127,7 +127,7 @@ bool GraphWalk::step() {
   return !pool_.done();
 }
 
-// The row by its own code, its neighbours by the codes of the edges to them. In few dimensions an estimate is often too
+// The row by its own code, its neighbours by the codes of the edges to them. An estimate from 1 bit each is often too
 // low: a row that several edges lead to is a candidate by each of them, and is visited at the highest.
 void GraphWalk::visit_coded(std::uint32_t row) {
   float similarity;

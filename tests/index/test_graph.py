@@ -218,7 +218,7 @@ def test_counts_of_work_are_exact(rng: np.random.Generator, spec: str) -> None:
 
 @pytest.mark.parametrize("dim", [8, 64, 300])
 def test_rows_met_by_many_edges_leave_room_for_others(rng: np.random.Generator, dim: int) -> None:
-    """In up to 256 dimensions a row is a candidate by each estimate of it; around it lie few others."""
+    """A row is a candidate by each estimate of it; around it lie few others."""
     centres = rng.standard_normal((30, dim))
     x = (centres[np.arange(3000) % 30] + 1e-3 * rng.standard_normal((3000, dim))).astype(np.float32)
     ix, q = made("Graph32,B1+U8", x, "l2"), (centres + 1e-3 * rng.standard_normal((30, dim))).astype(np.float32)
