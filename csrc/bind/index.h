@@ -103,7 +103,7 @@ inline py::object plans_of(const std::vector<Plan>& plans) {
 class Asked {
  public:
   Asked(const Array<float>& queries, std::size_t dim, std::size_t k, float epsilon, std::size_t threads)
-      : shape_(checked(queries, dim, k, epsilon)), dim_(dim), ids_(shape_), scores_(shape_) {
+      : shape_(checked(queries, dim, k)), dim_(dim), ids_(shape_), scores_(shape_) {
     if (threads == 0) threads = num_threads();
     request = {queries.data(), shape_[0], k, epsilon, threads, scores_.mutable_data(), ids_.mutable_data()};
   }
@@ -122,15 +122,11 @@ class Asked {
   SearchRequest request;
 
  private:
-  static std::array<std::size_t, 2> checked(const Array<float>& queries, std::size_t dim, std::size_t k,
-                                            float epsilon) {
-    const auto refuse = [](const std::string& what) { throw Error(ErrorKind::kInvalidArgument, "search: " + what); };
+  static std::array<std::size_t, 2> checked(const Array<float>& queries, std::size_t dim, std::size_t k) {
     check_shape(queries, dim, "search", "queries");
-    if (k < 1 || k > kMaxK) refuse("expected k in 1.." + std::to_string(kMaxK) + "; got " + std::to_string(k));
-    if (!(epsilon >= 0.0f && epsilon <= FLT_MAX)) {
-      refuse("expected a finite epsilon >= 0; got " + std::to_string(epsilon));
-    }
-    return {static_cast<std::size_t>(queries.shape(0)), k};
+    if (k >= 1 && k <= kMaxK) return {static_cast<std::size_t>(queries.shape(0)), k};
+    throw Error(ErrorKind::kInvalidArgument,
+                "search: expected k in 1.." + std::to_string(kMaxK) + "; got " + std::to_string(k));
   }
 
   std::array<std::size_t, 2> shape_;
@@ -370,10 +366,10 @@ void register_searches(py::class_<Ix>& bound) {
       [](const Ix& ix, const Array<float>& queries, float threshold, float epsilon, std::size_t effort,
          std::size_t threads) {
         const float* rows = checked_rows(queries, ix.config().dim, "range_search", "queries");
+        const auto nq = static_cast<std::size_t>(queries.shape(0));
         std::vector<std::vector<RangeHit>> lists;
         {
           const py::gil_scoped_release unlocked;
-          const auto nq = static_cast<std::size_t>(queries.shape(0));
           lists = Searches::within(ix, rows, nq, threshold, epsilon, effort, threads);
         }
         return ragged(lists);

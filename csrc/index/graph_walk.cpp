@@ -12,7 +12,7 @@ namespace {
 
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr std::size_t kStarts = 4;     // entries that a walk begins from
-constexpr std::size_t kKeptEf = 4096;  // memory of longer walks is given back
+constexpr std::size_t kKeptEf = 1024;  // memory of longer walks is given back
 // How much farther behind the best score there could be than the k-th best a candidate may fall: kSlack sqrt(ef), and
 // more in few dimensions, where estimates from 1 bit each are less to be trusted.
 constexpr float kSlack = 0.009f;

@@ -449,7 +449,7 @@ class Index:
         Under a filter: whatever is cheapest for so many matches, at most that of scoring each of them; see `explain`.
         """
         if where is None and with_attributes is None and is_plain(q, self._dim) and len(q) <= _SLICE_QUERIES:
-            # As most callers ask: one query at a time is found sooner than a long way there is gone.
+            # What most callers pass, often one query at a time: a longer look would take as long as the search.
             effort = self._effort_of(nprobe, ef, recall, "search")
             wanted = whole_number(k, 1, "k", "search")
             count = 0 if threads is None else whole_number(threads, 1, "threads", "search")
