@@ -24,8 +24,10 @@ constexpr std::size_t kNear = 16;                               // rows that a r
 constexpr std::size_t kSampleOf = 32;                           // one row of so many belongs to the sample
 constexpr std::size_t kNearSampled = 4;                         // rows of the sample that a row takes from each leaf
 constexpr std::size_t kSliceRows = 8192;                        // rows that look for their leaves together
-constexpr std::int64_t kMostApart = 0xffff;                     // distance of row numbers that matters among copies
-static_assert(kMostLeafRows * kLargeLeafRows <= kMostApart && kNear <= GraphMerge::kUnit);
+constexpr int kMemberBits =
+    16;  // of a key, for the number of a member; as many say how far apart two rows' numbers are
+constexpr std::int64_t kMostMember = (1 << kMemberBits) - 1;
+static_assert(kMostLeafRows * kLargeLeafRows <= kMostMember && kNear <= GraphMerge::kUnit);
 
 // Smaller and smaller parts of all rows would hold fewer and fewer of a row's neighbours.
 std::size_t leaf_rows(std::size_t n) { return std::clamp(n / kRowsOfLeaf, kLeafRows, kLargeLeafRows); }
@@ -172,13 +174,13 @@ void GraphLeaves::keep_best(const Leaf& leaf, std::size_t self, std::span<const 
   std::size_t count = 0;
   for (const std::uint32_t member : members) {
     if (member == self || !(work.estimates[member] >= -std::numeric_limits<float>::infinity())) continue;
-    const std::int64_t apart = std::min(std::abs(std::int64_t{leaf.members[member].row} - own), kMostApart);
-    work.fresh[count++] = sortable(work.estimates[member]) << 32 | (kMostApart - apart) << 16 | member;
+    const std::int64_t apart = std::min(std::abs(std::int64_t{leaf.members[member].row} - own), kMostMember);
+    work.fresh[count++] = sortable(work.estimates[member]) << 32 | (kMostMember - apart) << kMemberBits | member;
   }
   if (count == 0) return;
   work.best.fill(GraphMerge::kNone);
   kernels_.graph_merge({work.best.data(), 0, to.size(), work.fresh.data(), count});
-  for (std::size_t i = 0; i < std::min(to.size(), count); ++i) to[i] = leaf.members[work.best[i] & kMostApart].row;
+  for (std::size_t i = 0; i < std::min(to.size(), count); ++i) to[i] = leaf.members[work.best[i] & kMostMember].row;
 }
 
 void GraphLeaves::pick(const Leaf& leaf, std::size_t self, Work& work) {

@@ -18,11 +18,6 @@ class Hits(_Pair):
 
     attributes: Any = None
 
-    @classmethod
-    def of(cls, pair: tuple[Any, Any]) -> Hits:
-        """The same as `Hits(*pair)`, a microsecond sooner."""
-        return tuple.__new__(cls, pair)
-
 
 class RangeHits(NamedTuple):
     """Rows within a threshold: those of query i are `ids[offsets[i]:offsets[i + 1]]`, best first."""

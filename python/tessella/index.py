@@ -453,7 +453,7 @@ class Index:
             effort = self._effort_of(nprobe, ef, recall, "search")
             wanted = whole_number(k, 1, "k", "search")
             count = 0 if threads is None else whole_number(threads, 1, "threads", "search")
-            return Hits.of(self._engine.search(q, wanted, _bound(epsilon, "search"), effort, count))
+            return Hits(*self._engine.search(q, wanted, _bound(epsilon, "search"), effort, count))
         rows = as_rows(q, "q", "search", self._dim)
         effort = self._effort_of(nprobe, ef, recall, "search")
         if where is None and with_attributes is None:
