@@ -24,8 +24,8 @@ constexpr std::size_t kNear = 16;                               // rows that a r
 constexpr std::size_t kSampleOf = 32;                           // one row of so many belongs to the sample
 constexpr std::size_t kNearSampled = 4;                         // rows of the sample that a row takes from each leaf
 constexpr std::size_t kSliceRows = 8192;                        // rows that look for their leaves together
-constexpr int kMemberBits =
-    16;  // of a key, for the number of a member; as many say how far apart two rows' numbers are
+// Of a key, for the number of a member; as many say how far apart the numbers of two rows are.
+constexpr int kMemberBits = 16;
 constexpr std::int64_t kMostMember = (1 << kMemberBits) - 1;
 static_assert(kMostLeafRows * kLargeLeafRows <= kMostMember && kNear <= GraphMerge::kUnit);
 
