@@ -141,33 +141,96 @@ std::size_t graph_near(const GraphNear& job) {
   return count < job.wanted ? collect(job, -__builtin_inff()) : count;
 }
 
-// What falls out of one group of vectors sinks through the next.
-std::size_t graph_merge(const GraphMerge& job) {
-  constexpr std::size_t kVectors = 4, kGroup = kVectors * kS64Lanes;
-  static_assert(GraphMerge::kUnit % kGroup == 0);
+namespace {
+
+constexpr std::size_t kMergeVectors = 4, kMergeGroup = kMergeVectors * kS64Lanes;
+static_assert(GraphMerge::kUnit % kMergeGroup == 0);
+
+// A group of keys, best first, and what sinks into it: each of these leaves behind what falls out.
+struct MergeGroup {
+  S64 keys[kMergeVectors];
+
+  void load(const std::int64_t* from) {
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < kMergeVectors; ++v) keys[v] = load_s64(from + v * kS64Lanes);
+  }
+  void store(std::int64_t* to) const {
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < kMergeVectors; ++v) store_s64(to + v * kS64Lanes, keys[v]);
+  }
+  void take(std::int64_t& fresh) {
+    const S64 x = set_s64(fresh);
+    const std::int64_t last = last_s64(keys[kMergeVectors - 1]);
+    fresh = fresh < last ? fresh : last;
+    S64 before = set_s64(INT64_MAX);
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < kMergeVectors; ++v) {
+      const S64 here = keys[v];
+      keys[v] = sink(here, before, x);
+      before = here;
+    }
+  }
+};
+
+// What falls out of one group sinks through the next.
+void sink_through(std::int64_t* keys, std::size_t first, std::size_t end, std::int64_t* fresh, std::size_t count) {
+  for (; first < end; first += kMergeGroup) {
+    MergeGroup group;
+    group.load(keys + first);
+    for (std::size_t j = 0; j < count; ++j) group.take(fresh[j]);
+    group.store(keys + first);
+  }
+}
+
+std::size_t no_worse(const std::int64_t* keys, std::size_t count, std::int64_t than) {
+  std::size_t number = 0;
+  for (std::size_t i = 0; i < count; ++i) number += keys[i] >= than ? 1 : 0;
+  return number;
+}
+
+std::size_t merge_short(const GraphMerge& job) {
   std::int64_t most = job.fresh[0];
   for (std::size_t j = 1; j < job.count; ++j) most = most < job.fresh[j] ? job.fresh[j] : most;
-  std::size_t best = 0;
-  for (std::size_t i = 0; i < job.size; ++i) best += job.keys[i] >= most ? 1 : 0;
+  const std::size_t best = no_worse(job.keys, job.size, most);
   const std::size_t all = job.size + job.count, end = all < job.most ? all : job.most;
-  for (std::size_t first = best / kGroup * kGroup; first < end; first += kGroup) {
-    S64 keys[kVectors];
-#pragma GCC unroll 4
-    for (std::size_t v = 0; v < kVectors; ++v) keys[v] = load_s64(job.keys + first + v * kS64Lanes);
-    for (std::size_t j = 0; j < job.count; ++j) {
-      const S64 x = set_s64(job.fresh[j]);
-      const std::int64_t last = last_s64(keys[kVectors - 1]);
-      job.fresh[j] = job.fresh[j] < last ? job.fresh[j] : last;
-      S64 before = set_s64(INT64_MAX);
-#pragma GCC unroll 4
-      for (std::size_t v = 0; v < kVectors; ++v) {
-        const S64 here = keys[v];
-        keys[v] = sink(here, before, x);
-        before = here;
-      }
+  sink_through(job.keys, best / kMergeGroup * kMergeGroup, end, job.fresh, job.count);
+  return best;
+}
+
+// At most kUnit of them, which are put in order first. From the last group on, each is made of the keys that stand so
+// many places before it as fresh ones are better, and of the fresh ones that belong into it.
+std::size_t merge_long(const GraphMerge& job) {
+  std::int64_t sorted[GraphMerge::kUnit];
+  for (std::int64_t& each : sorted) each = GraphMerge::kNone;
+  sink_through(sorted, 0, job.count, job.fresh, job.count);
+  const std::size_t all = job.size + job.count, end = all < job.most ? all : job.most;
+  std::size_t first = (end + kMergeGroup - 1) / kMergeGroup * kMergeGroup, rest = job.count, best = 0;
+  while (rest != 0) {
+    first -= kMergeGroup;
+    const std::size_t until = rest;
+    while (rest != 0 && (rest > first || job.keys[first - rest] >= sorted[rest - 1])) --rest;
+    MergeGroup group;
+    group.load(job.keys + first - rest);
+    for (std::size_t j = rest; j < until; ++j) {
+      std::int64_t fresh = sorted[j];
+      group.take(fresh);
     }
-#pragma GCC unroll 4
-    for (std::size_t v = 0; v < kVectors; ++v) store_s64(job.keys + first + v * kS64Lanes, keys[v]);
+    if (rest == 0) best = first + no_worse(job.keys + first, kMergeGroup, sorted[0]);
+    group.store(job.keys + first);
+  }
+  return best < job.size ? best : job.size;
+}
+
+}  // namespace
+
+std::size_t graph_merge(const GraphMerge& job) {
+  if (job.size < 2 * kMergeGroup) return merge_short(job);
+  std::size_t best = job.most, size = job.size;
+  for (std::size_t first = 0; first < job.count; first += GraphMerge::kUnit) {
+    const std::size_t rest = job.count - first, count = rest < GraphMerge::kUnit ? rest : GraphMerge::kUnit;
+    const std::size_t place = merge_long({job.keys, size, job.most, job.fresh + first, count});
+    best = place < best ? place : best;
+    size = size + count < job.most ? size + count : job.most;
   }
   return best;
 }

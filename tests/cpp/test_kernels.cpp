@@ -192,7 +192,7 @@ TEST(binary_kernels_agree) {
 TEST(graph_merge_keeps_the_best_in_order) {
   data::for_levels([](const Kernels& level, const Kernels&) {
     std::mt19937_64 draw(5);
-    for (const std::size_t most : {1u, 10u, 31u, 32u, 33u, 100u, 300u}) {
+    for (const std::size_t most : {1u, 10u, 31u, 32u, 33u, 100u, 300u, 1000u}) {
       const std::size_t room = (most + GraphMerge::kUnit - 1) / GraphMerge::kUnit * GraphMerge::kUnit;
       Tight<std::int64_t> keys(room);
       std::fill_n(keys.get(), room, GraphMerge::kNone);

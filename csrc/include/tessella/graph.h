@@ -73,8 +73,9 @@ struct GraphDots {
 };
 using GraphDotsFn = void (*)(const GraphDots&);
 
-// Candidates of a walk as sortable numbers, best first, take others in, all at once: each sinks through a few vectors
-// by comparisons alone, where finding its place and moving what comes after it is most of what a visit costs.
+// Candidates of a walk as sortable numbers, best first, take others in, all at once: in a short list each sinks through
+// a few vectors by comparisons alone, where finding its place and moving what comes after it is most of what a visit
+// costs; in a long one their places are found together, and what comes after them moves once.
 struct GraphMerge {
   static constexpr std::size_t kUnit = 32;  // keys are looked at by so many
   static constexpr std::int64_t kNone = INT64_MIN;
