@@ -58,7 +58,10 @@ void GraphInsert::find_edges(std::size_t first, std::size_t last) {
   Walks walks(parts_, scorer, kWalkEf, 1, GraphWalk::Stop::kVisited, last - first);
   const std::vector<std::vector<std::uint32_t>> together = near_each_other(first, last);
   std::vector<float> memory;
-  take_walks(walks, x_, parts_.rows.config().dim, first, last, [&](std::size_t i, GraphWalk& walk) {
+  std::size_t next = first;
+  const auto claim = [&]() -> std::optional<std::size_t> { return next < last ? std::optional(next++) : std::nullopt; };
+  const auto begin = [&](std::size_t i, GraphWalk& walk) { walk.start(x_ + i * parts_.rows.config().dim); };
+  take_walks(walks, claim, begin, [&](std::size_t i, GraphWalk& walk) {
     std::vector<std::uint32_t> rows = together[i - first];
     walk.for_met([&](std::uint32_t row) {
       if (parts_.ids.named(row)) rows.push_back(row);

@@ -2,6 +2,7 @@
 // steps.
 #include <algorithm>
 #include <atomic>
+#include <optional>
 
 #include "common/parallel.h"
 #include "index/filtered.h"
@@ -11,8 +12,7 @@ namespace tessella {
 
 namespace {
 
-constexpr std::size_t kTaskQueries = 64;  // queries that share one task's walks
-constexpr std::size_t kLonger = 4;        // a walk that has met too few rows beyond a threshold, by so much
+constexpr std::size_t kLonger = 4;  // a walk that has met too few rows beyond a threshold, by so much
 
 // Rows without an id take places in the list of candidates; it is so much longer that they cost no result.
 std::size_t room_for(const GraphParts& parts, std::size_t ef, std::size_t k) {
@@ -54,12 +54,17 @@ CandidateLists GraphIndex::search_by_walks(const GraphRequest& request) const {
   const std::size_t ef = room_for(parts_, request.ef, k), dim = config().dim;
   CandidateLists lists(asked.nq);
   std::atomic<std::uint64_t> visited{0}, scored{0}, rescored{0};
-  const std::size_t tasks = std::max((asked.nq + kTaskQueries - 1) / kTaskQueries, std::min(asked.nq, asked.threads));
-  parallel_for(tasks, asked.threads, [&](std::size_t task) {
-    const std::size_t first = asked.nq * task / tasks, last = asked.nq * (task + 1) / tasks;
-    Walks walks(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless, last - first);
-    const auto begin = [&](std::size_t q, GraphWalk& walk) { walk.start(asked.queries + q * dim, asked.bitmap(q)); };
-    take_walks(walks, first, last, begin, [&](std::size_t q, GraphWalk& walk) {
+  // Each thread claims its next query as one of its walks ends, so that all are done at the same time.
+  std::atomic<std::size_t> next{0};
+  const auto claim = [&]() -> std::optional<std::size_t> {
+    const std::size_t q = next.fetch_add(1, std::memory_order_relaxed);
+    return q < asked.nq ? std::optional(q) : std::nullopt;
+  };
+  const auto begin = [&](std::size_t q, GraphWalk& walk) { walk.start(asked.queries + q * dim, asked.bitmap(q)); };
+  const std::size_t threads = std::max<std::size_t>(1, std::min(asked.nq, asked.threads));
+  parallel_for(threads, threads, [&](std::size_t) {
+    Walks walks(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless, (asked.nq + threads - 1) / threads);
+    take_walks(walks, claim, begin, [&](std::size_t q, GraphWalk& walk) {
       std::vector<Ranked> ranked;
       for (const Candidate& c : walk.finish()) ranked.push_back({c, c.similarity});
       if (rescores) rescored += ranked.size();

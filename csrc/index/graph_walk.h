@@ -153,16 +153,20 @@ class Walks {
   bool kept_;
 };
 
-// Walks for queries [first, last), several at a time; `started(query, walk)` and `ended(query, walk)` for each.
-template <typename Started, typename Ended>
-void take_walks(Walks& walks, std::size_t first, std::size_t last, const Started& started, const Ended& ended) {
+// Walks for the queries that `claim()` returns, until it returns none, several at a time; `started(query, walk)` and
+// `ended(query, walk)` for each.
+template <typename Claim, typename Started, typename Ended>
+void take_walks(Walks& walks, const Claim& claim, const Started& started, const Ended& ended) {
   std::vector<std::size_t> query(walks.size());
-  std::size_t next = first, alive = 0;
   const auto begin = [&](std::size_t w) {
-    query[w] = next++;
+    const std::optional<std::size_t> next = claim();
+    if (!next) return false;
+    query[w] = *next;
     started(query[w], walks[w]);
+    return true;
   };
-  while (alive < walks.size() && next < last) begin(alive++);
+  std::size_t alive = 0;
+  while (alive < walks.size() && begin(alive)) ++alive;
   while (alive > 0) {
     for (std::size_t w = 0; w < alive;) {
       if (walks[w].step()) {
@@ -170,8 +174,8 @@ void take_walks(Walks& walks, std::size_t first, std::size_t last, const Started
         continue;
       }
       ended(query[w], walks[w]);
-      if (next < last) {
-        begin(w++);
+      if (begin(w)) {
+        ++w;
       } else {  // the last one takes its place
         --alive;
         walks.swap(w, alive);
@@ -179,13 +183,6 @@ void take_walks(Walks& walks, std::size_t first, std::size_t last, const Started
       }
     }
   }
-}
-
-// The same for rows of `queries`, all rows allowed.
-template <typename Ended>
-void take_walks(Walks& walks, const float* queries, std::size_t dim, std::size_t first, std::size_t last,
-                const Ended& ended) {
-  take_walks(walks, first, last, [&](std::size_t q, GraphWalk& walk) { walk.start(queries + q * dim); }, ended);
 }
 
 }  // namespace tessella
