@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TESSELLA_DATA", "../shared/data")))
     parser.add_argument("--tokens", type=Path, help="SciFact's, from `python -m bench.multivector.scifact`; else LoTTE")
     parser.add_argument("--sizes", type=int, nargs="+", help="documents of the searches (default: 10,000 and 100,000)")
-    parser.add_argument("--encoders", nargs="+", help="of the searches (default: fde and lemur)")
+    parser.add_argument("--encoders", nargs="+", help="of searches and of quality (default: fde and lemur)")
     parser.add_argument("--store", type=Path, help="folder that keeps the indexes of the searches")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--save", action="store_true", help="append the results to bench/history")

@@ -23,15 +23,23 @@ KEPT = (10, 50, 100, 200)
 
 def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each set, encoder and code."""
-    yield from measured(lotte500(options.data))
+    encoders = options.encoders or ["fde", "lemur"]
+    yield from measured(lotte500(options.data), encoders)
     if options.tokens is None:
         print("SciFact needs --tokens")
     else:
-        yield from measured(scifact(options.data, options.tokens))
+        yield from measured(scifact(options.data, options.tokens), encoders)
 
 
-def measured(data: TokenSet) -> Iterator[dict[str, Any]]:
+def measured(data: TokenSet, encoders: list[str]) -> Iterator[dict[str, Any]]:
     """One set's rows."""
+    if "fde" in encoders:
+        yield from _fixed(data)
+    if "lemur" in encoders:
+        yield from _learned(data)
+
+
+def _fixed(data: TokenSet) -> Iterator[dict[str, Any]]:
     import tessella as ts
 
     for r, k_sim, p in FDES:
@@ -41,7 +49,6 @@ def measured(data: TokenSet) -> Iterator[dict[str, Any]]:
             yield quality_row(data, f"FDE({r},{k_sim},{p}) {fill}", made[0].output_dim, "float32", tables, data.truth)
     fde = ts.FDE(128, 5, 20, projection_dim=16, seed=SEEDS[0])
     yield from _coded(data, "FDE(20,5,16) none", fde.encode_queries(data.queries), fde.encode_documents(data.documents))
-    yield from _learned(data)
 
 
 def _learned(data: TokenSet) -> Iterator[dict[str, Any]]:
