@@ -65,7 +65,7 @@ TSL_INLINE void dots_of(const GraphDots& job, std::size_t first) {
   for (int r = 0; r < 4; ++r) sums[r] = zero_i32();
   for (std::size_t j = 0; j < job.padded; j += 64) {
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) sums[r] = dot_signed(sums[r], job.others[first + r] + j, job.one + j);
+    for (int r = 0; r < kRows; ++r) sums[r] = dot_signed(sums[r], job.one + j, job.others[first + r] + j);
   }
   std::int32_t out[4];
   reduce_add_4(sums, out);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/buffer.h"
 #include "tessella/kernels.h"
 
 namespace tessella {
@@ -20,8 +21,6 @@ class Distances {
   virtual ~Distances() = default;
   // From one row to `count` others; the same number whichever of two rows is the one.
   virtual void between(const Neighbour& one, const Neighbour* others, std::size_t count, float* out) const = 0;
-  // Asks for the memory that `between` will read.
-  virtual void fetch(const Neighbour& one) const = 0;
 };
 
 // By their values.
@@ -29,7 +28,6 @@ class ValueDistances final : public Distances {
  public:
   ValueDistances(const Kernels& kernels, std::size_t padded) : kernels_(kernels), padded_(padded) {}
   void between(const Neighbour& one, const Neighbour* others, std::size_t count, float* out) const override;
-  void fetch(const Neighbour& one) const override;
 
  private:
   const Kernels& kernels_;
@@ -43,15 +41,18 @@ class ByteDistances final : public Distances {
   // values (n, padded); `row` of a neighbour counts these.
   ByteDistances(const Kernels& kernels, const float* values, std::size_t n, std::size_t padded, std::size_t threads);
   void between(const Neighbour& one, const Neighbour* others, std::size_t count, float* out) const override;
-  void fetch(const Neighbour& one) const override;
 
  private:
+  struct Factors { float scale, length2; };
   void round(const float* values, std::size_t row);
+  const std::int8_t* bytes(std::size_t row) const {
+    return reinterpret_cast<const std::int8_t*>(records_.data()) + row * stride_;
+  }
+  Factors factors(std::size_t row) const;
 
   const Kernels& kernels_;
-  std::size_t padded_;
-  std::vector<std::int8_t> bytes_;  // (n, padded)
-  std::vector<float> scales_, lengths2_;
+  std::size_t padded_, stride_;
+  AlignedBuffer records_;  // of each row its bytes and then its factors, which are read together
 };
 
 }  // namespace tessella

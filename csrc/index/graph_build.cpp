@@ -21,6 +21,7 @@ constexpr std::size_t kMostNear = 100;  // candidates of a row from leaves
 constexpr std::size_t kJoined = 16;     // nearest candidates whose nearest are looked at
 constexpr std::size_t kMostBack = 128;  // links back that are considered
 constexpr std::size_t kTaskRows = 256;
+constexpr std::size_t kLanesAhead = 2;  // edges between the one that is written and the one that is fetched
 
 }  // namespace
 
@@ -32,7 +33,7 @@ GraphBuild::GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::
       padded_(parts.rows.padded()),
       degree_(parts.links.degree()),
       threads_(threads),
-      values_(n_ * padded_),
+      values_(n_ * padded_ * sizeof(float)),
       order_(n_),
       near_(n_),
       far_(n_),
@@ -40,12 +41,12 @@ GraphBuild::GraphBuild(GraphParts& parts, KernelsFn table, const float* x, std::
       progress_(std::move(progress)) {
   std::iota(order_.begin(), order_.end(), 0u);
   for_rows([&](std::size_t first, std::size_t last) {
-    float* to = values_.data() + first * padded_;
+    float* to = values_.as<float>() + first * padded_;
     parts_.rows.rotate(x + first * parts_.rows.config().dim, last - first, to);
   });
   const bool coarse = parts_.rows.config().codecs.back().kind == Codec::Kind::kScalar;
   if (n_ > kSmall && coarse && padded_ <= GraphDots::kMostPadded) {
-    distances_ = std::make_unique<ByteDistances>(kernels_, values_.data(), n_, padded_, threads_);
+    distances_ = std::make_unique<ByteDistances>(kernels_, all_values(), n_, padded_, threads_);
   } else {
     distances_ = std::make_unique<ValueDistances>(kernels_, padded_);
   }
@@ -99,7 +100,7 @@ void GraphBuild::search_all() {
   const std::size_t k = std::min(kNearOfAll + 1, n_);
   std::vector<Candidate> best(n_ * k, Candidate{-std::numeric_limits<float>::infinity(), -1});
   AlignedBuffer scratch(kernels_.exact_topk_scratch(n_, n_, padded_, k));
-  kernels_.exact_topk({values_.data(), n_, values_.data(), ScalarType::kF32, n_, padded_, Metric::kL2, 0, nullptr, k,
+  kernels_.exact_topk({all_values(), n_, all_values(), ScalarType::kF32, n_, padded_, Metric::kL2, 0, nullptr, k,
                        best.data(), scratch.data(), nullptr});
   for (std::size_t i = 0; i < n_; ++i) {
     for (std::size_t j = i * k; j < (i + 1) * k && near_[i].size() < kNearOfAll; ++j) {
@@ -111,23 +112,27 @@ void GraphBuild::search_all() {
 }
 
 void GraphBuild::search_leaves() {
-  GraphLeaves leaves(table_, values_.data(), n_, padded_, parts_.rows.config().seed, threads_);
+  GraphLeaves leaves(table_, all_values(), n_, padded_, parts_.rows.config().seed, threads_);
   parallel_for(leaves.count(), threads_, [&](std::size_t l) {
     leaves.search(l);
     report(l + 1, leaves.count());
   });
   order_ = leaves.order();
   for_rows([&](std::size_t first, std::size_t last) {
+    SeenRows seen;
     std::vector<std::uint32_t> rows;
     const auto take = [&](std::uint32_t row, std::span<const std::uint32_t> found, std::vector<Near>& near) {
-      rows.assign(found.begin(), found.end());
-      std::sort(rows.begin(), rows.end());
-      rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
-      while (!rows.empty() && rows.back() == kNoRow) rows.pop_back();
+      seen.clear();
+      rows.clear();
+      for (const std::uint32_t each : found) {
+        if (each != kNoRow && seen.insert(each)) rows.push_back(each);
+      }
       measure(row, rows, near);
     };
     for (std::size_t p = first; p < last; ++p) {
-      take(order_[p], leaves.found(order_[p]), near_[order_[p]]);
+      auto& near = near_[order_[p]];
+      take(order_[p], leaves.found(order_[p]), near);
+      std::partial_sort(near.begin(), near.begin() + std::min(kJoined, near.size()), near.end());
       take(order_[p], leaves.found_sampled(order_[p]), far_[order_[p]]);
     }
   });
@@ -160,15 +165,21 @@ void GraphBuild::join() {
   });
 }
 
-// The nearest of these rows become candidates.
+// The nearest of these rows become candidates, beside the nearest there are.
 void GraphBuild::measure(std::size_t row, const std::vector<std::uint32_t>& rows, std::vector<Near>& near) {
   std::vector<Neighbour> others;
   for (const std::uint32_t each : rows) others.push_back({0.0f, each, values(each)});
   std::vector<float> apart(rows.size());
   distances_->between({0.0f, static_cast<std::uint32_t>(row), values(row)}, others.data(), rows.size(), apart.data());
-  for (std::size_t i = 0; i < rows.size(); ++i) near.push_back({apart[i], rows[i]});
-  std::sort(near.begin(), near.end());
-  if (near.size() > kMostNear) near.resize(kMostNear);
+  const bool full = near.size() == kMostNear;
+  const float most =
+      full ? std::max_element(near.begin(), near.end())->distance : std::numeric_limits<float>::infinity();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (apart[i] <= most) near.push_back({apart[i], rows[i]});
+  }
+  if (near.size() <= kMostNear) return;
+  std::nth_element(near.begin(), near.begin() + kMostNear, near.end());
+  near.resize(kMostNear);
 }
 
 // Each row once, nearest first. Whichever of two rows is measured from, their distance is the same number.
@@ -277,6 +288,7 @@ void GraphBuild::write() {
       parts_.links.clear(record);
       const auto& near = edges_[i].near;
       for (std::size_t lane = 0; lane < near.size(); ++lane) {
+        if (lane + kLanesAhead < near.size()) fetch(near[lane + kLanesAhead].row);
         writer.write(record, lane, near[lane].row, values(i), values(near[lane].row));
       }
     }

@@ -3,9 +3,11 @@
 // The same graph at any number of threads.
 #pragma once
 
+#include <bit>
 #include <memory>
 #include <thread>
 
+#include "common/buffer.h"
 #include "index/graph.h"
 #include "index/prune.h"
 
@@ -19,11 +21,11 @@ class GraphBuild {
 
  private:
   struct Near {
-    float distance;  // a number, always
+    float distance;  // a number, always, and not negative
     std::uint32_t row;
-    bool operator<(const Near& other) const {
-      return distance != other.distance ? distance < other.distance : row < other.row;
-    }
+    // The bits of a number that is not negative are in its order.
+    std::uint64_t key() const { return std::uint64_t{std::bit_cast<std::uint32_t>(distance)} << 32 | row; }
+    bool operator<(const Near& other) const { return key() < other.key(); }
   };
   struct Edges {
     std::vector<Near> near;
@@ -32,7 +34,11 @@ class GraphBuild {
 
   template <typename Work>
   void for_rows(const Work& work);  // work(first, last)
-  const float* values(std::size_t row) const { return values_.data() + row * padded_; }
+  const float* values(std::size_t row) const { return all_values() + row * padded_; }
+  void fetch(std::size_t row) const {  // its values, before they are read
+    for (std::size_t j = 0; j < padded_; j += 64 / sizeof(float)) __builtin_prefetch(values(row) + j);
+  }
+  const float* all_values() const { return reinterpret_cast<const float*>(values_.data()); }
 
   void search_all();
   void search_leaves();
@@ -52,10 +58,10 @@ class GraphBuild {
   KernelsFn table_;
   const Kernels& kernels_;
   std::size_t n_, padded_, degree_, threads_;
-  std::vector<float> values_;  // (n, padded) residuals
+  AlignedBuffer values_;  // (n, padded) residuals, floats
   std::unique_ptr<Distances> distances_;
   std::vector<std::uint32_t> order_;     // rows that are near each other one after another: they share neighbours
-  std::vector<std::vector<Near>> near_;  // candidates of each row, nearest first
+  std::vector<std::vector<Near>> near_;  // candidates of each row; leaves leave the kJoined nearest in front
   std::vector<std::vector<Near>> far_;   // more of them, from a sample of the rows
   std::vector<Edges> edges_;
 
