@@ -12,7 +12,7 @@ namespace tessella {
 namespace {
 
 constexpr std::size_t kTogether = 64;
-constexpr std::size_t kLine = 64;  // bytes
+constexpr std::size_t kLine = 64;  // bytes: the factors have one of their own, so that every row begins with a line
 constexpr std::size_t kTaskRows = 1024;
 constexpr float kMostByte = 127.0f;
 

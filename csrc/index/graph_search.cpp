@@ -63,7 +63,8 @@ CandidateLists GraphIndex::search_by_walks(const GraphRequest& request) const {
   const auto begin = [&](std::size_t q, GraphWalk& walk) { walk.start(asked.queries + q * dim, asked.bitmap(q)); };
   const std::size_t threads = std::max<std::size_t>(1, std::min(asked.nq, asked.threads));
   parallel_for(threads, threads, [&](std::size_t) {
-    Walks walks(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless, (asked.nq + threads - 1) / threads);
+    const std::size_t share = (asked.nq + threads - 1) / threads;  // one thread must not begin the walks of all
+    Walks walks(parts_, scorer, ef, k, GraphWalk::Stop::kHopeless, share);
     take_walks(walks, claim, begin, [&](std::size_t q, GraphWalk& walk) {
       std::vector<Ranked> ranked;
       for (const Candidate& c : walk.finish()) ranked.push_back({c, c.similarity});

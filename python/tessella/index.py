@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ _SLICE_QUERIES = 4_096
 _TRAIN_ROWS = 1 << 20  # of a first add, at most
 _SEED = 0x7E55E11A
 _FINE = ("U8", "R8")  # codecs whose best k are nearly the exact ones
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _SURE_EPSILON = 4.0  # error bounds that a search for the truth keeps
 
 
@@ -729,6 +729,6 @@ estimates={})
 
 def _bound(epsilon: float, operation: str) -> float:
     value = float(epsilon)
-    if not 0.0 <= value < math.inf:
+    if not 0.0 <= value <= _LARGEST_FLOAT:  # the engine counts in float32
         raise InvalidArgument(f"{operation}: expected a finite epsilon >= 0; got {value}")
     return value

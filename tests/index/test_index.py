@@ -166,6 +166,7 @@ MISTAKES = [
     (lambda ix: ix.search(NAN, 2), "search: expected finite queries; row 2 has a NaN or an infinity"),
     (lambda ix: ix.search(X[:, :5], 2), "search: expected q of shape (n, 6); got (4, 5)"),
     (lambda ix: ix.search(X, 2, epsilon=-1), "search: expected a finite epsilon >= 0; got -1.0"),
+    (lambda ix: ix.search(X, 2, epsilon=1e39), "search: expected a finite epsilon >= 0; got 1e+39"),  # no float32
     (lambda ix: ix.range_search(X, float("nan")), "range_search: expected a threshold; got NaN"),
     (lambda ix: ix.remove([2, 77]), "remove: id 77 is not in the index"),
     (lambda ix: ix.remove([2, 2]), "remove: expected ids without repeats; 2 occurs twice"),

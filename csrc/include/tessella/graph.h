@@ -73,9 +73,9 @@ struct GraphDots {
 };
 using GraphDotsFn = void (*)(const GraphDots&);
 
-// Candidates of a walk as sortable numbers, best first, take others in, all at once: in a short list each sinks through
-// a few vectors by comparisons alone, where finding its place and moving what comes after it is most of what a visit
-// costs; in a long one their places are found together, and what comes after them moves once.
+// Candidates of a walk as sortable numbers, best first, take others in, all at once. One after another would be most of
+// what a visit costs: finding its place is a guess, and all that comes after it moves. In a short list each sinks
+// through a few vectors by comparisons alone; in a long one they are put in order, and each group of keys moves once.
 struct GraphMerge {
   static constexpr std::size_t kUnit = 32;  // keys are looked at by so many
   static constexpr std::int64_t kNone = INT64_MIN;
