@@ -30,6 +30,7 @@ from tessella.maxsim import carved, check_cosine, ranked
 
 __all__ = ["MultiVectorHits", "MultiVectorIndex"]
 
+Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 _SEED = 0x7E55E11A
@@ -311,8 +312,8 @@ class MultiVectorIndex:
         """Measures recall by number of candidates on `queries`, for `candidates="auto"` to go by; kept in files.
 
         From then on a search takes as many candidates as `recall` of the true `k` best took. `truth` (nq, k) are their
-        ids; without it every document is scored, by its tokens as they are stored. Take queries of the kind that will
-        be asked, a hundred or more.
+        ids, and what coarse tokens rank amiss counts as lost too; without it every document is scored, by its tokens as
+        they are stored. Take queries of the kind that will be asked, a hundred or more.
         """
         wanted, count = whole_number(k, 1, "k", "calibrate"), resolve_threads(threads, "calibrate")
         target = check_recall(recall, "calibrate")
@@ -326,11 +327,15 @@ class MultiVectorIndex:
             raise InvalidArgument(f"calibrate: expected truth of shape ({asked.n}, {wanted}); got {true_ids.shape}")
         most = min(len(self), _MOST_CANDIDATES)
         with self._turns.reading():
-            found = self._store.ids_of(self._found(asked, most, None, count))
-        places = _places(found, true_ids)
+            slots = self._found(asked, most, None, count)
+            found = self._store.ids_of(slots)
+            scores = None  # of our own best none is ever ranked below the k-th
+            if truth is not None:
+                scores = self._store.score(self._store.codec.queries(asked), asked.offsets, slots, count)
+        comes, goes = _stays(found, scores, true_ids)
         efforts = tuple(efforts_of(Span(min(wanted, most), most, most)))
         sought = max(1, int((true_ids >= 0).sum()))
-        recalls = tuple(float((places < effort).sum() / sought) for effort in efforts)
+        recalls = tuple(float(((comes <= effort) & (effort < goes)).sum() / sought) for effort in efforts)
         counted: Truth = "exact" if truth is not None or self.tokens in _RAW_TOKENS else "own best"
         self._calibration, self._recall = Calibration(wanted, asked.n, efforts, recalls, counted), target
         return self._calibration
@@ -420,16 +425,27 @@ class MultiVectorIndex:
         return ranked(scores, slots, min(count, slots.shape[1]))[0]
 
 
-def _places(found: Indices, truth: Indices) -> Indices:
-    """Where each of the true ids (nq, k) stands among those found (nq, c); c for those that are not there."""
-    places = np.full(truth.shape, found.shape[1], np.int64)
-    for row, (own, wanted) in enumerate(zip(found, truth, strict=True)):
-        order = np.argsort(own, kind="stable")
-        at = np.minimum(np.searchsorted(own[order], wanted), len(own) - 1)
-        there = (own[order[at]] == wanted) & (wanted >= 0)
-        places[row, there] = order[at[there]]
-    places[truth < 0] = np.iinfo(np.int64).max
-    return places
+def _stays(found: Indices, scores: Floats | None, truth: Indices) -> tuple[Indices, Indices]:
+    """With how many candidates each of the true ids (nq, k) comes among the k best, and with how many it goes again.
+
+    Candidates (nq, c) join in the order in which they were `found`. One comes at its own place and goes when k others
+    that score better, or as well with smaller ids, have joined. Without `scores` none goes.
+    """
+    never = np.iinfo(np.int64).max
+    comes, goes = np.full(truth.shape, never), np.full(truth.shape, never)
+    k = truth.shape[1]
+    for row, place in np.argwhere(truth >= 0):
+        ids, wanted = found[row], truth[row, place]
+        at = np.flatnonzero(ids == wanted)
+        if not len(at):
+            continue
+        comes[row, place] = at[0] + 1
+        if scores is not None:
+            own = scores[row, at[0]]
+            better = np.flatnonzero((scores[row] > own) | ((scores[row] == own) & (ids < wanted)))
+            if len(better) >= k:
+                goes[row, place] = better[k - 1] + 1
+    return comes, goes
 
 
 def _warn_beyond(known: Calibration, target: float) -> None:

@@ -243,6 +243,19 @@ def test_calibration_says_how_many_candidates_a_recall_takes(corpus: Corpus) -> 
         assert ix.search(queries, recall=0.9).candidates == 50
 
 
+@pytest.mark.parametrize("tokens", ["f32", "int8", "n4"])
+def test_calibration_against_a_truth_counts_what_tokens_rank_amiss(corpus: Corpus, tokens: str) -> None:
+    ix, queries = made(corpus, tokens=tokens), corpus.queries(60)
+    truth = ts.maxsim(queries, corpus.documents, k=10).ids
+    truth[3, 7:] = -1  # fewer were wanted
+    curve = ix.calibrate(queries, k=10, truth=truth)
+    for candidates, recall in zip(curve.efforts, curve.recalls, strict=True):
+        found = ix.search(queries, k=10, candidates=candidates).ids
+        shared = sum(len(np.intersect1d(a[a >= 0], b)) for a, b in zip(truth, found, strict=True))
+        assert recall == pytest.approx(shared / 597)
+    assert (curve.recalls[-1] < 1) == (tokens != "f32")  # 8 bits are enough to swap a pair
+
+
 def test_carving_screens_and_the_last_are_scored_exactly(corpus: Corpus) -> None:
     ix, queries = made(corpus, tokens="f32"), corpus.queries(20, tokens=24)
     exact, carved = ix.search(queries, k=5, candidates=300), ix.search(queries, k=5, candidates=300, carve=0.7)
