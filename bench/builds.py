@@ -7,19 +7,15 @@ measure what a search finds that names no effort.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 import tessella as ts
-from bench import datasets, machine
+from bench import datasets, machine, record
 from bench.compare.recall import recall, true_floors
 
-HISTORY = Path(__file__).resolve().parent / "history"
 SETS = ("debian", "sift10k", "synthetic:n=100000,d=128", "synthetic:n=100000,d=384")
 
 
@@ -81,8 +77,7 @@ def _save(data: datasets.Dataset, k: int, each: Outcome) -> None:
         "k": k,
         **each._asdict(),
     }
-    with (HISTORY / f"{datetime.date.today():%Y-%m-%d}-builds.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    record.append("builds", [row])
 
 
 if __name__ == "__main__":

@@ -7,21 +7,17 @@ the index and a fresh one over the same rows answer the same queries at the same
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 import tessella as ts
-from bench import datasets, machine
+from bench import datasets, machine, record
 from bench.compare.recall import recall, true_floors
 
-HISTORY = Path(__file__).resolve().parent / "history"
 Ids: TypeAlias = npt.NDArray[np.int64]
 
 
@@ -115,8 +111,7 @@ def main() -> None:
             "share": chosen.share,
             "rounds": [each._asdict() for each in done],
         }
-        with (HISTORY / f"{datetime.date.today():%Y-%m-%d}-churn.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        record.append("churn", [row])
 
 
 if __name__ == "__main__":

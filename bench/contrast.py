@@ -11,8 +11,6 @@ float64, of their largest entry, stands beside them.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import multiprocessing
 import statistics
 import time
@@ -23,9 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench import machine
+from bench import machine, record
 
-HISTORY = Path(__file__).resolve().parent / "history"
 TEMPERATURE = 0.05
 Floats = npt.NDArray[np.float32]
 Work = Callable[[], tuple[Any, Any]]
@@ -230,8 +227,7 @@ def main() -> None:
             flush=True,
         )
         if chosen.save:
-            with (HISTORY / f"{datetime.date.today():%Y-%m-%d}-contrast.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            record.append("contrast", [row])
 
 
 if __name__ == "__main__":

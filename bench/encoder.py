@@ -8,7 +8,6 @@ cores; medians are compared, and every vector has to be the other's (cosine at l
 from __future__ import annotations
 
 import argparse
-import datetime
 import gzip
 import json
 import os
@@ -24,10 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench import machine
+from bench import machine, record
 from bench.datasets import data_folder
 
-HISTORY = Path(__file__).resolve().parent / "history"
 SEED = 7
 BATCH = 32  # of sentence-transformers: its default
 Texts = list[str]
@@ -157,8 +155,7 @@ def main() -> None:
         for row in run(threads, passed):
             print(line(row), flush=True)
             if chosen.save:
-                with (HISTORY / f"{datetime.date.today():%Y-%m-%d}-encoder.jsonl").open("a") as file:
-                    file.write(json.dumps(common | {"load_average": machine.load_average()} | row) + "\n")
+                record.append("encoder", [common | {"load_average": machine.load_average()} | row])
 
 
 def versions() -> dict[str, str]:

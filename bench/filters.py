@@ -7,7 +7,6 @@ stands what polars itself takes for the same expression over the same columns as
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import re
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Any
 
 import polars as pl
 
-from bench import machine
+from bench import machine, record
 from bench.datasets import data_folder
 from bench.timing import Timing, measure
 from tessella import field
 from tessella.attributes import Attributes
 from tessella.filters import Filters
 
-HISTORY = Path(__file__).resolve().parent / "history"
 THREE = "section = 'python' AND installed_kib < 4096 AND array_has(tags, 'implemented-in::python')"
 # The same conditions in each way of writing them.
 SPELLINGS: dict[str, Any] = {
@@ -92,8 +90,7 @@ def main() -> None:
             row = {"filter": name, "rows": rows, "cold_us": cold.median * 1e6, "hit_us": hit.median * 1e6}
             row |= {"cold_us_low": cold.low * 1e6, "cold_us_high": cold.high * 1e6}
             row |= {"polars_us": alone.median * 1e6 if alone else None, "load_average": machine.load_average()}
-            with (HISTORY / f"{datetime.date.today():%Y-%m-%d}-filters.jsonl").open("a") as file:
-                file.write(json.dumps(common | row) + "\n")
+            record.append("filters", [common | row])
 
 
 if __name__ == "__main__":

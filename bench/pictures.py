@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from bench.compare.peers import PACKAGES
 from bench.compare.recall import Point, frontier
 from bench.machine import ROOT
+from bench.record import HISTORY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = dict[str, Any]
 Panel: TypeAlias = tuple[str, int]  # mode and threads
-HISTORY = ROOT / "bench" / "history"
 PICTURES = ROOT / "docs" / "pictures"
 
 _LEAST_RECALL = 0.7  # that is shown

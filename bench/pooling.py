@@ -8,17 +8,13 @@ medians are compared. GB/s counts the tokens that count; the roof is what `bench
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from bench import machine, roofs
+from bench import machine, record, roofs
 
-HISTORY = Path(__file__).resolve().parent / "history"
 SHAPES = ((32, 32, 384), (32, 256, 384), (32, 512, 1024), (128, 512, 1024))
 LEAST_SECONDS = 0.02  # of one measurement: short calls are repeated
 
@@ -116,8 +112,7 @@ def main() -> None:
                     "peer": f"sentence-transformers {sentence_transformers.__version__}",
                     "read_roof_gb_s": round(roof, 2),
                 }
-                with (HISTORY / f"{datetime.date.today():%Y-%m-%d}-pooling.jsonl").open("a") as file:
-                    file.write(json.dumps(common | row) + "\n")
+                record.append("pooling", [common | row])
 
 
 if __name__ == "__main__":

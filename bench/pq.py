@@ -9,23 +9,19 @@ faiss has no anisotropic codes: beside `APQ48` it has plain ones of the same byt
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bench import machine
+from bench import machine, record
 from bench.datasets import Dataset, load
 
-HISTORY = Path(__file__).resolve().parent / "history"
 CODES = ("PQ32", "PQ48", "PQ96", "PQ192", "PQ64x4", "PQ96x4", "PQ192x4", "PQ384x4", "OPQ32", "OPQ48", "OPQ96", "OPQ192",
          "OPQ96x4",
          "APQ32", "APQ48", "APQ96", "APQ96x4", "PRQ24x2x8", "PRQ48x2x4")  # fmt: skip
@@ -200,11 +196,9 @@ def main() -> None:
             mine, other = compared(name, data, truth, chosen.rounds)
             print(line(name, mine, other), flush=True)
             if chosen.save:
-                path = HISTORY / f"{datetime.date.today():%Y-%m-%d}-pq.jsonl"
-                with path.open("a") as file:
-                    for peer, row in (("tessella", mine), (f"faiss {faiss.__version__}", other)):
-                        load_now = {"load_average": machine.load_average()}
-                        file.write(json.dumps(common | load_now | {"code": name, "peer": peer} | row) + "\n")
+                told = common | {"load_average": machine.load_average(), "code": name}
+                both = (("tessella", mine), (f"faiss {faiss.__version__}", other))
+                record.append("pq", [told | {"peer": peer} | row for peer, row in both])
 
 
 def line(name: str, mine: dict[str, Any], other: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import datasets, machine
+from bench import datasets, machine, record
 from bench.compare import drawing, entries, history, report, rounds
 from bench.compare.recall import true_floors
 from bench.roofs import Roofs, higher, roofs
@@ -35,7 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     how.add_argument("--roofs", action="store_true", help="measure the machine's roofs too (flat always does)")
     where = parser.add_argument_group("where it goes")
     where.add_argument("--name", help="of the history file and the drawing; else data set and preset")
-    where.add_argument("--history", type=Path, default=machine.ROOT / "bench" / "history")
+    where.add_argument("--history", type=Path, default=record.HISTORY)
     where.add_argument("--out", type=Path, default=machine.ROOT / "out", help="folder of the drawing")
     return parser
 

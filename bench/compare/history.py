@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine
+from bench import machine, record
 from bench.compare.recall import FLOORS, Point, qps_at
 from bench.compare.rounds import Measured, Plan, Result
 from bench.datasets import Dataset
@@ -22,8 +20,6 @@ def write(
     folder: Path, name: str, data: Dataset, results: Sequence[Result], plan: Plan, roofs: dict[int, Roofs]
 ) -> Path:
     """Appends a row for each index, number of threads and mode to `<date>-<name>.jsonl`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{datetime.date.today():%Y-%m-%d}-{name}.jsonl"
     common = {
         **machine.stamp(),
         "level": machine.cpu_level(),
@@ -38,11 +34,12 @@ def write(
         "seed": data.seed,
         "huge_pages": plan.huge_pages,
     }
-    with path.open("a") as file:
-        for result in results:
-            for row in _rows(result, plan, len(data.base)):
-                file.write(json.dumps(common | _peaks(roofs.get(result.threads)) | row) + "\n")
-    return path
+    rows = (
+        common | _peaks(roofs.get(result.threads)) | row
+        for result in results
+        for row in _rows(result, plan, len(data.base))
+    )
+    return record.append(name, rows, folder)
 
 
 def _rows(result: Result, plan: Plan, n: int) -> Iterable[dict[str, Any]]:

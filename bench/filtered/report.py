@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import machine, record
 
-HISTORY = Path(__file__).resolve().parents[1] / "history"
 Times = Mapping[str, Mapping[str, float | None]]
 
 # What a filtered search should be faster than, by how much: share of the rows up to which a line holds, then the factor
@@ -89,6 +85,4 @@ def save(kind: str, common: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
         "kind": kind,
         "load_average": machine.load_average(),
     }
-    with (HISTORY / f"{datetime.date.today():%Y-%m-%d}-filtered.jsonl").open("a") as file:
-        for row in rows:
-            file.write(json.dumps(stamp | dict(common) | dict(row)) + "\n")
+    record.append("filtered", [stamp | dict(common) | dict(row) for row in rows])

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
-from bench import machine
+from bench import machine, record
 from bench.kernels.rows import HEADER, Row
 
 FAMILIES = (
     "rotate", "pq", "rabitq", "scalar", "graph", "kmeans", "binary", "fde", "maxsim", "contrast", "pooling", "smve",
 )  # fmt: skip
-HISTORY = Path(__file__).resolve().parents[1] / "history"
 
 
 def main() -> None:
@@ -66,10 +62,7 @@ def save(rows: Sequence[Row], isa: str | None) -> None:
         "threads": 1,
         "seed": 0,
     }
-    path = HISTORY / f"{datetime.date.today():%Y-%m-%d}-kernels.jsonl"
-    with path.open("a") as file:
-        for row in rows:
-            file.write(json.dumps(common | row.as_json()) + "\n")
+    path = record.append("kernels", [common | row.as_json() for row in rows])
     print(f"{len(rows)} rows in {path.name}")
 
 

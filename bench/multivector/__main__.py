@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib
-import json
 import os
 from pathlib import Path
 
-from bench import machine
+from bench import machine, record
 
 # Modules with rows(options) and line(row).
 PARTS = ("encode", "quality", "sparse", "maxsim", "search", "plaid", "judged")
-HISTORY = Path(__file__).resolve().parents[1] / "history"
 
 
 def main() -> None:
@@ -45,12 +42,10 @@ def run(part: str, chosen: argparse.Namespace) -> None:
         "threads": 1,
         "part": part,
     }
-    path = HISTORY / f"{datetime.date.today():%Y-%m-%d}-multivector.jsonl"
     for row in module.rows(chosen):
         print(module.line(row), flush=True)
         if chosen.save:
-            with path.open("a") as file:
-                file.write(json.dumps(common | {"load_average": machine.load_average()} | row) + "\n")
+            record.append("multivector", [common | {"load_average": machine.load_average()} | row])
 
 
 if __name__ == "__main__":

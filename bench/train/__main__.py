@@ -10,8 +10,6 @@ seeds) are flipped 10,000 times.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench import machine
+from bench import machine, record
 from bench.datasets import data_folder
 from bench.train.model import DATASETS, Cut, Data, Guide
 from tessella.train import Config, PercPos, Trainer, mine_hard_negatives
 from tessella.train.losses import InfoNCE, Loss, Matryoshka, Matryoshka2D, QuantizationAware, Starbucks
 
-HISTORY = Path(__file__).resolve().parents[1] / "history"
 SETTINGS = ("layers", "steps", "batch", "rows", "rate", "queries", "documents")  # that a run depends on
 Scores = npt.NDArray[np.float64]
 FIGURES = {
@@ -254,7 +251,6 @@ def table(found: dict[str, list[dict[str, Scores]]], lines: list[dict[str, Any]]
 
 
 def write(report: list[dict[str, Any]], lines: list[dict[str, Any]], settings: argparse.Namespace) -> None:
-    now = datetime.datetime.now(datetime.timezone.utc)
     facts = {
         **machine.stamp(),
         "level": machine.cpu_level(), "threads": 1, "dataset": settings.dataset,
@@ -262,8 +258,7 @@ def write(report: list[dict[str, Any]], lines: list[dict[str, Any]], settings: a
     }  # fmt: skip
     # rounded here and no sooner, or the tables would round a second time
     tests = [{name: round(x, 4) if isinstance(x, float) else x for name, x in row.items()} for row in lines]
-    with (HISTORY / f"{now.date()}-train.jsonl").open("a") as file:
-        file.writelines(json.dumps({**facts, **row}) + "\n" for row in [*report, *tests])
+    record.append("train", [facts | row for row in [*report, *tests]])
 
 
 if __name__ == "__main__":

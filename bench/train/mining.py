@@ -8,7 +8,6 @@ n. Beside the time of mining a query stands that of the same search alone, over 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import multiprocessing
 import time
@@ -19,10 +18,9 @@ from typing import Any
 import numpy as np
 
 import tessella as ts
-from bench import machine
+from bench import machine, record
 from tessella.train import PercPos, mine_hard_negatives
 
-HISTORY = Path(__file__).resolve().parents[1] / "history"
 BLOCK, TOPICS, TAKE, DEPTH = 4096, 5000, 7, 70
 
 
@@ -81,15 +79,13 @@ def main() -> None:
     for n in settings.n:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             row = pool.apply(mined, (n, settings))
-        now = datetime.datetime.now(datetime.timezone.utc)
         facts = {
             **machine.stamp(),
             "level": machine.cpu_level(), "threads": 1, "load_average": machine.load_average(),
         }  # fmt: skip
         print(json.dumps(row), flush=True)
         if settings.save:
-            with (HISTORY / f"{now.date()}-mining.jsonl").open("a") as file:
-                file.write(json.dumps({**facts, **row}) + "\n")
+            record.append("mining", [facts | row])
 
 
 if __name__ == "__main__":

@@ -7,23 +7,20 @@ which memory grows in a process of its own, and how far value and gradient are o
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench import machine
+from bench import machine, record
 from bench.contrast import peak_bytes
 from tessella.train import pairwise, plain
 
-HISTORY = Path(__file__).resolve().parents[1] / "history"
 Form = Callable[[Tensor, Tensor], Tensor]
 FORMS: dict[str, tuple[Form, Form]] = {
     "CoSENT": (plain.cosent, pairwise.cosent),
@@ -91,14 +88,12 @@ def main() -> None:
     for name in FORMS:
         row = compared(name, settings.n, settings.lists, settings.rounds)
         print(json.dumps(row), flush=True)
-        now = datetime.datetime.now(datetime.timezone.utc)
         facts = {
             **machine.stamp(),
             "level": machine.cpu_level(), "threads": 1, "load_average": machine.load_average(),
         }  # fmt: skip
         if settings.save:
-            with (HISTORY / f"{now.date()}-pairs.jsonl").open("a") as file:
-                file.write(json.dumps({**facts, **row}) + "\n")
+            record.append("pairs", [facts | row])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ permutation test: which of two models a pair's rank belongs to (the mean over se
 from __future__ import annotations
 
 import argparse
-import datetime
 import gzip
 import json
 import time
@@ -19,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench import machine
+from bench import machine, record
 from bench.datasets import data_folder
 from bench.train.model import Cut
 from tessella.eval.metrics import ranks, spearman
 from tessella.train import Config, Trainer
 from tessella.train.losses import CoSENT, InfoNCE, Loss
 
-HISTORY = Path(__file__).resolve().parents[1] / "history"
 GOOD = 4.0  # of 5: a pair whose texts mean the same
 Pairs = dict[str, list[Any]]
 Floats = npt.NDArray[np.float64]
@@ -109,14 +107,12 @@ def main() -> None:
 
 
 def write(report: list[dict[str, Any]], settings: argparse.Namespace) -> None:
-    now = datetime.datetime.now(datetime.timezone.utc)
     facts = {
         **machine.stamp(),
         "level": machine.cpu_level(), "threads": 1, "dataset": "stsb",
         **{name: getattr(settings, name) for name in ("seeds", "steps", "batch", "rows", "rate")},
     }  # fmt: skip
-    with (HISTORY / f"{now.date()}-train.jsonl").open("a") as file:
-        file.writelines(json.dumps({**facts, **row}) + "\n" for row in report)
+    record.append("train", [facts | row for row in report])
 
 
 if __name__ == "__main__":
