@@ -86,10 +86,13 @@ def test_queries_of_another_kind_are_what_counts(rng: np.random.Generator) -> No
 
 
 def test_a_higher_target_tries_finer_codes(rng: np.random.Generator) -> None:
-    x = drawer(rng, "cosine")(N)
+    draw = drawer(rng, "cosine")
+    x = draw(N)
     ix = ts.Index.build(x, recall=0.99)
     assert ix.report is not None and ix.report.recall > 0.98
     assert {"IVF+SOAR,B1+U8+F16", "Flat,B1+U8+F16"} <= {trial.spec for trial in ix.report.trials}
+    asked = ts.Index.build(x, recall=0.99, queries=draw(500)).report
+    assert asked is not None and "Graph32,B1+F16" in {trial.spec for trial in asked.trials}
 
 
 def test_k_is_what_recall_counts(rng: np.random.Generator) -> None:
