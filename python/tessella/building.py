@@ -261,7 +261,7 @@ def _candidates(n: int, target: float, *, bounded: bool, graphs: bool) -> list[s
     graph = [] if n < _FEW_ROWS or not graphs else ["Graph32,B1+U8"]
     specs = graph + lists + flat
     if target >= _FINE_RECALL:
-        specs += ["Graph32,B1+F16"] if graph else []  # a walk scores few rows: bytes between would only lose some
+        specs += ["Graph32,B1+F16"] if graph else []  # few rows are scored: 8-bit codes before it save little
         specs += [f"{spec}+F16" for spec in (lists[:1] + flat)]
     if bounded:
         specs += ["IVF,B1+R6", "IVF,B1+N4"] if lists else ["Flat,B1+R6"]

@@ -332,10 +332,8 @@ class MultiVectorIndex:
             scores = None  # of our own best none is ever ranked below the k-th
             if truth is not None:
                 scores = self._store.score(self._store.codec.queries(asked), asked.offsets, slots, count)
-        comes, goes = _stays(found, scores, true_ids)
         efforts = tuple(efforts_of(Span(min(wanted, most), most, most)))
-        sought = max(1, int((true_ids >= 0).sum()))
-        recalls = tuple(float(((comes <= effort) & (effort < goes)).sum() / sought) for effort in efforts)
+        recalls = _recalls(efforts, found, scores, true_ids)
         counted: Truth = "exact" if truth is not None or self.tokens in _RAW_TOKENS else "own best"
         self._calibration, self._recall = Calibration(wanted, asked.n, efforts, recalls, counted), target
         return self._calibration
@@ -423,6 +421,13 @@ class MultiVectorIndex:
         """Of these slots those that score best by other queries."""
         scores = self._store.score(self._store.codec.queries(queries), queries.offsets, slots, threads)
         return ranked(scores, slots, min(count, slots.shape[1]))[0]
+
+
+def _recalls(efforts: tuple[int, ...], found: Indices, scores: Floats | None, truth: Indices) -> tuple[float, ...]:
+    """The share of the true ids that a search with so many of the candidates found returns."""
+    comes, goes = _stays(found, scores, truth)
+    sought = max(1, int((truth >= 0).sum()))
+    return tuple(float(((comes <= effort) & (effort < goes)).sum() / sought) for effort in efforts)
 
 
 def _stays(found: Indices, scores: Floats | None, truth: Indices) -> tuple[Indices, Indices]:
